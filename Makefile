@@ -1,0 +1,65 @@
+# Everything a contributor types. The environment lives in .venv and is made when it is first needed.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
+WORKERS ?= 2
+# One thread per test process: more would fight for the cores.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+.PHONY: help quickstart install test check slow gpu format bench clean
+
+help:
+	@echo "make quickstart   train and report a small model on this machine, from text to chat"
+	@echo "make test         the tests ($(WORKERS) processes)"
+	@echo "make check        format, lint, types and tests: what a change must pass"
+	@echo "make slow         the long versions of the promises in docs/trust.md"
+	@echo "make gpu          the tests that need a CUDA device"
+	@echo "make format       format and sort the code"
+	@echo "make bench        compare with what else one would use"
+	@echo "make clean        remove the environment"
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "needs Python 3.11 or newer; try make PYTHON=python3.12")'
+	@$(PYTHON) -m venv .venv
+
+# A stamp is older than what it depends on when the dependencies have changed since.
+.venv/quickstart.stamp: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing into .venv, which takes a few minutes"
+	@$(PIP) -e '.[quickstart]'
+	@touch $@
+
+.venv/dev.stamp: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing into .venv, which takes a few minutes"
+	@$(PIP) -e '.[dev]'
+	@touch $@ .venv/quickstart.stamp
+
+install: .venv/dev.stamp
+
+quickstart: .venv/quickstart.stamp
+	$(BIN)/minimind run recipes/quickstart
+
+test: .venv/dev.stamp
+	@$(PYTEST) -n $(WORKERS)
+
+check: .venv/dev.stamp
+	@$(BIN)/ruff format --quiet --check
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/pyright --warnings
+	@$(MAKE) --no-print-directory test
+
+slow: .venv/dev.stamp
+	@$(PYTEST) -m slow --timeout 3600
+
+gpu: .venv/dev.stamp
+	@$(PYTEST) -m gpu
+
+format: .venv/dev.stamp
+	@$(BIN)/ruff check --quiet --fix
+	@$(BIN)/ruff format --quiet
+
+bench: .venv/quickstart.stamp
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf .venv build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,40 @@
+"""Train a small language model from raw text to a chat that answers, and trust every number it prints.
+
+    from minimind import load_model
+    model, tokenizer = load_model("runs/quickstart/sft/checkpoints/latest")
+
+The names below are the public API; each is imported when it is first used, so that `import minimind` costs nothing.
+Read `model.py` first, `interfaces.py` second, `training/trainer.py` third.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from minimind.checkpoint import load_model, save_checkpoint
+    from minimind.conversation import Conversation
+    from minimind.model import ModelConfig, Transformer
+    from minimind.tokenizer import Tokenizer
+
+__all__ = ["Conversation", "ModelConfig", "Tokenizer", "Transformer", "load_model", "save_checkpoint"]
+
+_HOMES = {
+    "Conversation": "conversation",
+    "ModelConfig": "model",
+    "Tokenizer": "tokenizer",
+    "Transformer": "model",
+    "load_model": "checkpoint",
+    "save_checkpoint": "checkpoint",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'minimind' has no attribute {name!r}")
+    value = getattr(import_module(f"minimind.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,121 @@
+"""The chat format as text: fixed wording, and the Jinja template that travels with an exported model.
+
+Inside this package prompts are built from ids by `conversation.py`, where text cannot forge a control token. Other
+engines only know templates, so this one renders the same text; a test keeps the two equal.
+"""
+
+__all__ = ["CALL_EXAMPLE", "TOOLS_CLOSE", "TOOLS_OPEN", "chat_template"]
+
+# The wording models of this family are trained on; a different one would be a different format.
+TOOLS_OPEN = (
+    "# Tools\n\nYou may call one or more functions to assist with the user query.\n\n"
+    "You are provided with function signatures within <tools></tools> XML tags:\n<tools>"
+)
+TOOLS_CLOSE = "\n</tools>\n\nFor each function call, return a json object with function name and arguments within "
+CALL_EXAMPLE = '\n{"name": <function-name>, "arguments": <args-json-object>}\n'
+
+_TEMPLATE = r"""
+{#- One switch under two names; without it the think block stays empty. -#}
+{%- set thinking = false -%}
+{%- if enable_thinking is defined -%}
+    {%- set thinking = enable_thinking -%}
+{%- elif open_thinking is defined -%}
+    {%- set thinking = open_thinking -%}
+{%- endif -%}
+
+{%- macro text_of(content) -%}
+    {%- if content is string -%}
+        {{- content -}}
+    {%- elif content is iterable and content is not mapping -%}
+        {%- for part in content -%}
+            {%- if part.type == 'text' -%}
+                {{- part.text -}}
+            {%- else -%}
+                {{- raise_exception('only text parts are supported') -}}
+            {%- endif -%}
+        {%- endfor -%}
+    {%- endif -%}
+{%- endmacro -%}
+
+{%- if tools -%}
+    {{- '<|im_start|>system\n' -}}
+    {%- if messages and messages[0].role in ['system', 'developer'] -%}
+        {{- text_of(messages[0].content) + '\n\n' -}}
+    {%- endif -%}
+    {{- TOOLS_OPEN -}}
+    {%- for tool in tools -%}
+        {{- '\n' + (tool | tojson) -}}
+    {%- endfor -%}
+    {{- TOOLS_CLOSE + '<tool_call></tool_call> XML tags:\n<tool_call>' -}}
+    {{- CALL_EXAMPLE + '</tool_call><|im_end|>\n' -}}
+{%- endif -%}
+
+{%- for message in messages -%}
+    {%- if message.role in ['system', 'developer'] -%}
+        {%- if not (tools and loop.first) -%}
+            {{- '<|im_start|>system\n' + text_of(message.content) + '<|im_end|>\n' -}}
+        {%- endif -%}
+    {%- elif message.role == 'user' -%}
+        {{- '<|im_start|>user\n' + text_of(message.content) + '<|im_end|>\n' -}}
+    {%- elif message.role == 'tool' -%}
+        {%- if loop.first or messages[loop.index0 - 1].role != 'tool' -%}
+            {{- '<|im_start|>user' -}}
+        {%- endif -%}
+        {{- '\n<tool_response>\n' + text_of(message.content) + '\n</tool_response>' -}}
+        {%- if loop.last or messages[loop.index0 + 1].role != 'tool' -%}
+            {{- '<|im_end|>\n' -}}
+        {%- endif -%}
+    {%- elif message.role == 'assistant' -%}
+        {%- set content = text_of(message.content) -%}
+        {%- set reasoning = '' -%}
+        {%- if message.reasoning_content is string -%}
+            {%- set reasoning = message.reasoning_content -%}
+        {%- elif message.reasoning is string -%}
+            {%- set reasoning = message.reasoning -%}
+        {%- elif '</think>' in content -%}
+            {%- set halves = content.split('</think>') -%}
+            {%- set reasoning = halves[0] -%}
+            {%- set content = halves[1:] | join('</think>') -%}
+            {%- if reasoning.strip().startswith('<think>') -%}
+                {%- set reasoning = reasoning.split('<think>')[1:] | join('<think>') -%}
+            {%- endif -%}
+        {%- endif -%}
+        {%- set reasoning = reasoning.strip('\n') -%}
+        {%- set content = content.lstrip('\n') -%}
+        {{- '<|im_start|>assistant\n<think>\n' + reasoning + '\n</think>\n\n' + content -}}
+        {%- if message.tool_calls -%}
+            {%- for tool_call in message.tool_calls -%}
+                {%- if content or not loop.first -%}
+                    {{- '\n' -}}
+                {%- endif -%}
+                {%- set call = tool_call.function if tool_call.function else tool_call -%}
+                {{- '<tool_call>\n{"name": ' + (call.name | tojson) + ', "arguments": ' -}}
+                {%- if call.arguments is string -%}
+                    {{- call.arguments -}}
+                {%- else -%}
+                    {{- call.arguments | tojson -}}
+                {%- endif -%}
+                {{- '}\n</tool_call>' -}}
+            {%- endfor -%}
+        {%- endif -%}
+        {{- '<|im_end|>\n' -}}
+    {%- else -%}
+        {{- raise_exception('unknown role ' + message.role) -}}
+    {%- endif -%}
+{%- endfor -%}
+
+{%- if add_generation_prompt -%}
+    {{- '<|im_start|>assistant\n<think>\n' -}}
+    {%- if not thinking -%}
+        {{- '\n</think>\n\n' -}}
+    {%- endif -%}
+{%- endif -%}
+"""
+
+
+def chat_template() -> str:
+    """The Jinja template to write as `chat_template.jinja`; it takes messages, tools and `enable_thinking`."""
+    template = _TEMPLATE.strip()
+    for name, words in (("TOOLS_OPEN", TOOLS_OPEN), ("TOOLS_CLOSE", TOOLS_CLOSE), ("CALL_EXAMPLE", CALL_EXAMPLE)):
+        template = template.replace(name, "'" + words.replace("\n", "\\n") + "'")
+    return template

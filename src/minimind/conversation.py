@@ -1,0 +1,270 @@
+"""Conversations -> ids with weights, and back.
+
+A prompt is composed of ids: control tokens are placed here by name, and whatever anybody said goes through
+`Tokenizer.encode`, which cannot produce them. So no text can forge a role, and weights need no search for headers:
+each piece is born with its weight. It is 1 exactly on what the assistant has to produce itself, the closing
+`<|im_end|>` included, and 0 on everything a prompt contains, the opening of the think block included.
+`messages.py` says what a conversation is, `chat_template.py` holds the same format as text.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, NamedTuple
+
+from minimind.chat_template import CALL_EXAMPLE, TOOLS_CLOSE, TOOLS_OPEN
+from minimind.errors import DataError, TokenizerError
+from minimind.messages import Conversation, Message, ToolCall
+from minimind.tokenizer import Tokenizer
+
+__all__ = [
+    "Conversation",
+    "Message",
+    "Rendered",
+    "ToolCall",
+    "parse_answer",
+    "parse_answer_ids",
+    "parse_ids",
+    "render",
+    "render_prompt",
+    "render_text",
+]
+
+
+class _Piece(NamedTuple):
+    """A stretch of text that is encoded by itself, or the name of a control token."""
+
+    text: str
+    weight: float = 0.0
+    is_control: bool = False
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A conversation for training: `weights[i]` is the weight of predicting `ids[i]` from what stands before it."""
+
+    ids: list[int]
+    weights: list[float]
+
+
+def render(conversation: Conversation, tokenizer: Tokenizer) -> Rendered:
+    """The whole conversation, with weight 1 on the assistant's own tokens.
+
+    Up to each answer the ids are those of `render_prompt`, token for token: with an open think block if the answer has
+    reasoning, with an empty one if it has none.
+    """
+    ids: list[int] = []
+    weights: list[float] = []
+    for piece, piece_ids in _encoded(_conversation(conversation.messages, conversation.tools), tokenizer):
+        ids += piece_ids
+        weights += [piece.weight] * len(piece_ids)
+    return Rendered(ids, weights)
+
+
+def render_prompt(
+    messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], tokenizer: Tokenizer, thinking: bool = False
+) -> list[int]:
+    """All messages, then the opening of an answer: an open think block when `thinking`, an empty one otherwise."""
+    pieces = [*_conversation(messages, tools), *_opening(thinking)]
+    return [index for _, piece_ids in _encoded(pieces, tokenizer) for index in piece_ids]
+
+
+def render_text(conversation: Conversation, *, thinking: bool | None = None) -> str:
+    """The text that `render` encodes; with `thinking` True or False, the text that `render_prompt` encodes.
+
+    For reading and comparing. Encoding it with `encode_with_control` would let messages forge control tokens.
+    """
+    pieces = [*_conversation(conversation.messages, conversation.tools)]
+    return "".join(piece.text for piece in pieces + ([] if thinking is None else _opening(thinking)))
+
+
+def _encoded(pieces: Iterable[_Piece], tokenizer: Tokenizer) -> Iterator[tuple[_Piece, list[int]]]:
+    if tokenizer.add_prefix_space:
+        raise TokenizerError(
+            "add_prefix_space puts a space before every piece of a conversation; "
+            "conversations need a tokenizer with add_prefix_space=false"
+        )
+    for piece in pieces:
+        yield piece, [tokenizer.control(piece.text)] if piece.is_control else tokenizer.encode(piece.text)
+
+
+def _control(name: str, weight: float = 0.0) -> _Piece:
+    return _Piece(name, weight, is_control=True)
+
+
+def _turn(*pieces: _Piece, weight: float = 0.0) -> list[_Piece]:
+    """A turn: its end has the weight of whoever speaks, the newline after it is the format's."""
+    return [_control("<|im_start|>"), *pieces, _control("<|im_end|>", weight), _Piece("\n")]
+
+
+def _conversation(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> Iterator[_Piece]:
+    first = messages[0] if messages and messages[0].role == "system" else None
+    if tools:
+        yield from _system_with_tools(first, tools)
+        messages = messages[1:] if first else messages
+    for is_tool, neighbours in groupby(messages, key=lambda message: message.role == "tool"):
+        if is_tool:
+            yield from _tool_responses(neighbours)
+            continue
+        for message in neighbours:
+            if message.role == "assistant":
+                yield from _turn(*_answer(message), weight=1.0)
+            else:
+                yield from _turn(_Piece(f"{message.role}\n{message.content}"))
+
+
+def _system_with_tools(system: Message | None, tools: Sequence[Mapping[str, Any]]) -> list[_Piece]:
+    lines = "".join("\n" + json.dumps(tool, ensure_ascii=False) for tool in tools)
+    words = f"{system.content}\n\n" if system else ""
+    return _turn(
+        _Piece(f"system\n{words}{TOOLS_OPEN}{lines}{TOOLS_CLOSE}"),
+        _control("<tool_call>"),
+        _control("</tool_call>"),
+        _Piece(" XML tags:\n"),
+        _control("<tool_call>"),
+        _Piece(CALL_EXAMPLE),
+        _control("</tool_call>"),
+    )
+
+
+def _tool_responses(messages: Iterable[Message]) -> list[_Piece]:
+    pieces = [_Piece("user\n")]
+    for message in messages:
+        pieces += [
+            _control("<tool_response>"),
+            _Piece(f"\n{message.content}\n"),
+            _control("</tool_response>"),
+            _Piece("\n"),
+        ]
+    return _turn(*pieces[:-1])
+
+
+def _opening(thinking: bool) -> list[_Piece]:
+    """What a prompt writes of an answer. The weight is 0, for the model never has to produce it."""
+    pieces = [_control("<|im_start|>"), _Piece("assistant\n"), _control("<think>")]
+    return pieces + ([_Piece("\n")] if thinking else [_Piece("\n\n"), _control("</think>"), _Piece("\n\n")])
+
+
+def _answer(message: Message) -> Iterator[_Piece]:
+    """An assistant's turn: the opening, cut where the prompt ends, and then all that the model has to produce."""
+    yield from _opening(bool(message.reasoning_content))[1:]
+    if message.reasoning_content:
+        yield _Piece(f"{message.reasoning_content}\n", 1.0)
+        yield _control("</think>", 1.0)
+        yield _Piece("\n\n", 1.0)
+    yield _Piece(message.content + ("\n" if message.content and message.tool_calls else ""), 1.0)
+    for place, call in enumerate(message.tool_calls):
+        yield _Piece("\n" if place else "", 1.0)
+        yield _control("<tool_call>", 1.0)
+        yield _Piece(f"\n{call.to_json()}\n", 1.0)
+        yield _control("</tool_call>", 1.0)
+
+
+def parse_answer(text: str, thinking: bool = False) -> Message:
+    """Read what a model wrote after a prompt: reasoning, content and tool calls, in linear time.
+
+    thinking: the prompt left the think block open, so that text without `</think>` is reasoning cut short.
+    A tool call that is not valid JSON, or was never closed, stays in the content as it was written.
+    """
+    tags = re.compile("(</?think>|</?tool_call>)")
+    parts = tags.split(text)
+    return _read_answer([_Piece(part, is_control=bool(place % 2)) for place, part in enumerate(parts)], thinking)
+
+
+def parse_answer_ids(ids: Sequence[int], tokenizer: Tokenizer, thinking: bool = False) -> Message:
+    """`parse_answer` for sampled ids, up to the first `<|im_end|>`. Tags that are only spelled out stay text."""
+    ids = list(ids)
+    end = ids.index(tokenizer.eos_id) if tokenizer.eos_id in ids else len(ids)
+    return _read_answer(_pieces(ids[:end], tokenizer), thinking)
+
+
+def parse_ids(ids: Sequence[int], tokenizer: Tokenizer) -> Conversation:
+    """Read a rendered conversation back: `parse_ids(render(c, t).ids, t) == c`."""
+    messages: list[Message] = []
+    tools: tuple[Mapping[str, Any], ...] = ()
+    for pieces in _turns(_pieces(ids, tokenizer)):
+        role, _, content = pieces[0].text.partition("\n")
+        if role == "assistant":
+            messages.append(_read_answer(pieces[1:], thinking=False))
+        elif role == "user" and len(pieces) > 1:
+            messages += [Message("tool", piece.text[1:-1]) for piece in pieces[2::4]]
+        elif role == "system" and len(pieces) > 1:
+            words, tools = _read_tools(content)
+            messages += [Message("system", words[:-2])] if words else []
+        else:
+            messages.append(Message(role, content))
+    return Conversation(tuple(messages), tools)
+
+
+def _read_tools(content: str) -> tuple[str, tuple[Mapping[str, Any], ...]]:
+    # No JSON line holds a raw newline, so the last occurrence is the renderer's, whatever the system prompt quotes.
+    words, _, rest = content.rpartition(TOOLS_OPEN)
+    return words, tuple(json.loads(line) for line in rest.removesuffix(TOOLS_CLOSE).split("\n")[1:])
+
+
+def _pieces(ids: Sequence[int], tokenizer: Tokenizer) -> list[_Piece]:
+    """Control tokens and the texts between them."""
+    pieces = []
+    for is_control, run in groupby(ids, key=lambda index: index in tokenizer.control_ids):
+        if is_control:
+            pieces += [_control(tokenizer.decode([index])) for index in run]
+        else:
+            pieces.append(_Piece(tokenizer.decode(run)))
+    return pieces
+
+
+def _turns(pieces: Sequence[_Piece]) -> Iterator[Sequence[_Piece]]:
+    starts = [place for place, piece in enumerate(pieces) if piece == _control("<|im_start|>")]
+    for start, stop in zip(starts, [*starts[1:], len(pieces)], strict=True):
+        turn = pieces[start + 1 : stop]
+        if len(turn) < 3 or turn[0].is_control or turn[-2:] != [_control("<|im_end|>"), _Piece("\n")]:
+            raise DataError(f"turn {starts.index(start) + 1} of the ids is not `role\\n...<|im_end|>\\n`")
+        yield turn[:-2]
+
+
+def _read_answer(pieces: Sequence[_Piece], thinking: bool) -> Message:
+    close = next((place for place, piece in enumerate(pieces) if piece == _control("</think>")), None)
+    opened = next((piece for piece in pieces if piece.text.strip()), None) == _control("<think>")
+    if close is None and not (thinking or opened):
+        reasoning, rest = "", pieces
+    else:
+        before, rest = pieces[:close], pieces[close + 1 :] if close is not None else []
+        reasoning = "".join(piece.text for piece in before)
+        reasoning = reasoning.partition("<think>")[2] if opened else reasoning
+    content, calls = _read_calls(rest)
+    return Message("assistant", content, reasoning, tuple(calls))
+
+
+def _read_calls(pieces: Sequence[_Piece]) -> tuple[str, list[ToolCall]]:
+    """Split pieces into the content and the calls in it; each piece is looked at once."""
+    content = [""]
+    calls: list[ToolCall] = []
+    pending: list[str] | None = None
+    for piece in pieces:
+        if piece == _control("<tool_call>"):
+            content += pending or []
+            pending = [piece.text]
+        elif piece == _control("</tool_call>") and pending is not None:
+            call = _read_call("".join(pending[1:]))
+            if call is None:
+                content += [*pending, piece.text]
+            else:
+                calls.append(call)
+                # The newline before a call is the format's; the next call may only take one of its own.
+                content[-1] = content[-1].removesuffix("\n")
+                content.append("")
+            pending = None
+        elif pending is not None:
+            pending.append(piece.text)
+        else:
+            content.append(piece.text)
+    return "".join(content + (pending or [])), calls
+
+
+def _read_call(body: str) -> ToolCall | None:
+    try:
+        return ToolCall.parse(body)
+    except (ValueError, RecursionError):
+        return None

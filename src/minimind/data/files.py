@@ -1,0 +1,191 @@
+"""Which files a source means, and their bytes.
+
+A source is a file, a folder, a glob, `-` for standard input, `hf://owner/name[@revision][/path-or-glob]`, or
+`builtin://name`. Its files are read in the order of their names. Whatever goes wrong while reading is a DataError that
+names the file.
+"""
+
+import glob
+import gzip
+import importlib
+import os
+import sys
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from minimind.data.hub import HUB_PREFIX, Hub, HuggingFaceHub, find_on_hub
+from minimind.errors import DataError
+
+__all__ = ["ACCEPTED", "ByteStream", "DataFile", "find_files", "require", "total_size"]
+
+FORMATS = {".jsonl": "jsonl", ".txt": "text", ".md": "text", ".parquet": "parquet"}
+COMPRESSIONS = (".gz", ".zst")
+ACCEPTED = ".jsonl, .txt, .md (each also .gz or .zst) or .parquet"
+STDIN = "<stdin>"
+BUILTIN_PREFIX = "builtin://"
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """A file to read.
+
+    name:    what errors and reports call it
+    path:    where it is; None for standard input and what is built in
+    format:  jsonl, text, parquet, builtin, or "" when only the content can tell (standard input)
+    """
+
+    name: str
+    path: Path | None
+    format: str
+
+    @property
+    def compression(self) -> str:
+        suffix = self.path.suffix.lower() if self.path else ""
+        return suffix if suffix in COMPRESSIONS else ""
+
+    @property
+    def is_packed(self) -> bool:
+        """Does it hold far more than its size says?"""
+        return bool(self.compression) or self.format == "parquet"
+
+    @property
+    def size(self) -> int | None:
+        """Bytes on the disk; None when they are not known before the end (standard input)."""
+        if self.path is None:
+            return 0 if self.format == "builtin" else None
+        with _named(self.name):
+            return self.path.stat().st_size
+
+
+class ByteStream:
+    """The unpacked bytes of a file, without its byte order mark."""
+
+    def __init__(self, file: DataFile) -> None:
+        self.name, self._is_piped = file.name, file.path is None
+        with _named(self.name):
+            self._raw: BinaryIO = sys.stdin.buffer if file.path is None else file.path.open("rb")
+        try:
+            self._unpacked, self._start = self._begin(file.compression)
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin(self, compression: str) -> tuple[Any, bytes]:
+        with _named(self.name):
+            unpacked = _unpack(self._raw, compression)
+            start = unpacked.read(4096)
+        if start.startswith((b"\xff\xfe", b"\xfe\xff")):
+            raise DataError(f"{self.name}: is UTF-16; save it as UTF-8, such as with iconv -f utf-16 -t utf-8")
+        return unpacked, start.removeprefix(b"\xef\xbb\xbf")
+
+    def peek(self) -> bytes:
+        """The first bytes, before anything else is read."""
+        return self._start
+
+    def read(self, size: int) -> bytes:
+        """The next bytes, at most `size` of them; b"" at the end and only there."""
+        start, self._start = self._start[:size], self._start[size:]
+        with _named(self.name):
+            return start + self._unpacked.read(size - len(start))
+
+    @property
+    def position(self) -> int:
+        """Bytes taken from the disk so far."""
+        return 0 if self._is_piped else self._raw.tell()
+
+    def close(self) -> None:
+        if not self._is_piped:
+            self._raw.close()
+
+
+def find_files(sources: Iterable[str | Path], hub: Hub | None = None) -> list[DataFile]:
+    """The files of all sources: sources as given, the files of each by name.
+
+    hub:  where `hf://` sources come from; Hugging Face unless given
+    """
+    return [file for source in sources for file in _expand(str(source), hub)]
+
+
+def total_size(files: Sequence[DataFile]) -> int | None:
+    """Bytes on the disk of all files; None when one is a pipe."""
+    sizes = [file.size for file in files]
+    return None if None in sizes else sum(size or 0 for size in sizes)
+
+
+def require(module: str, purpose: str) -> Any:
+    """Import an optional library, or say which extra brings it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise DataError(f"{purpose} need {module}: pip install 'minimind[data]'") from None
+
+
+def _expand(source: str, hub: Hub | None) -> Iterator[DataFile]:
+    if source == "-":
+        yield DataFile(STDIN, None, "")
+        return
+    if source.startswith(BUILTIN_PREFIX):
+        yield DataFile(source, None, "builtin")
+        return
+    if source.startswith(HUB_PREFIX):
+        found = find_on_hub(source, hub or HuggingFaceHub(), is_data=lambda name: bool(_format_of(name)))
+        yield from (DataFile(name, path, _format_of(name)) for name, path in found)
+        return
+    path = Path(source).expanduser()
+    if path.is_dir():
+        names = _inside(path)
+    elif path.exists():
+        names = [str(path)]
+    elif glob.has_magic(source):
+        names = sorted(name for name in glob.glob(str(path), recursive=True) if os.path.isfile(name))
+    else:
+        raise DataError(f"{source}: no such file or folder")
+    readable = [name for name in names if _format_of(name)]
+    if not readable:
+        found = f"found {Path(names[0]).name}" if names else "found no file"
+        raise DataError(f"{source}: {found}; expected {ACCEPTED}")
+    yield from (DataFile(name, Path(name), _format_of(name)) for name in readable)
+
+
+def _inside(folder: Path) -> list[str]:
+    """Every file below a folder by name, without hidden ones and without what describes the others."""
+    names: list[str] = []
+    for parent, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        names += [os.path.join(parent, name) for name in files if not _describes(name)]
+    return sorted(names)
+
+
+def _describes(name: str) -> bool:
+    return name.startswith(".") or name.upper().startswith(("README", "LICENSE"))
+
+
+def _format_of(name: str) -> str:
+    """The format that a file's name stands for, or ""."""
+    path = Path(name.lower())
+    is_packed = path.suffix in COMPRESSIONS
+    format_ = FORMATS.get(Path(path.stem).suffix if is_packed else path.suffix, "")
+    return "" if is_packed and format_ == "parquet" else format_
+
+
+def _unpack(raw: BinaryIO, compression: str) -> Any:
+    if compression == ".gz":
+        return gzip.GzipFile(fileobj=raw)
+    if compression == ".zst":
+        # Arrow's reader, because zstandard's own takes the end of a cut file for the end of the data.
+        arrow = require("pyarrow", ".zst files")
+        return arrow.CompressedInputStream(arrow.PythonFile(raw, "r"), "zstd")
+    return raw
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Turn what the system and the decompressors raise into a DataError that names the file."""
+    try:
+        yield
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{name}: cannot be read: {getattr(error, 'strerror', None) or error}") from error

@@ -1,0 +1,163 @@
+"""Documents -> rows -> the micro-batches of a step.
+
+Documents are cut into pieces of at most `context` positions and the pieces are packed into rows of that length. A piece
+keeps the id that follows it as its last target, so a document of n ids gives its n − 1 targets exactly once, wherever
+it is cut. The plan of rows depends on the seed, the order of rows on (seed, epoch), and what a rank gets on
+(step, rank): nothing has to be remembered to resume, and another number of ranks sees the same rows at the same step.
+"""
+
+from bisect import bisect_left, insort
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from minimind.errors import DataError
+from minimind.interfaces import Batch
+
+__all__ = ["Documents", "PackedRows", "Piece", "collate", "plan_rows"]
+
+# Pieces are fitted among this many at a time: enough for rows over 99 % full, few enough for millions of documents.
+FITTING_WINDOW = 4096
+
+
+class Documents(Protocol):
+    """A sequence of documents as ids and weights, such as a `ShardSet`; `lengths` counts ids, [N] int64."""
+
+    @property
+    def lengths(self) -> np.ndarray: ...
+
+    def __getitem__(self, document: int, /) -> tuple[np.ndarray, np.ndarray]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Positions start .. start + size of a document; each has the next id as its target."""
+
+    document: int
+    start: int
+    size: int
+
+
+Row = tuple[Piece, ...]
+
+
+def plan_rows(lengths: np.ndarray, context: int, seed: int) -> list[Row]:
+    """Cut documents of `lengths` ids into pieces, and fit the pieces into rows of at most `context` positions.
+
+    Each window of pieces is packed best-fit decreasing. A document of fewer than 2 ids has nothing to predict.
+    """
+    order = np.random.default_rng([seed, 0]).permutation(len(lengths))
+    pieces = [
+        Piece(int(document), start, min(context, int(lengths[document]) - 1 - start))
+        for document in order
+        for start in range(0, int(lengths[document]) - 1, context)
+    ]
+    rows: list[Row] = []
+    for first in range(0, len(pieces), FITTING_WINDOW):
+        window = sorted(pieces[first : first + FITTING_WINDOW], key=lambda piece: -piece.size)
+        rows.extend(_fit(window, context))
+    return rows
+
+
+def _fit(pieces: list[Piece], context: int) -> list[Row]:
+    rows: list[list[Piece]] = []
+    # (free positions, row), sorted: the first that is large enough is the tightest fit.
+    free: list[tuple[int, int]] = []
+    for piece in pieces:
+        place = bisect_left(free, (piece.size, -1))
+        if place == len(free):
+            rows.append([piece])
+            remaining, row = context - piece.size, len(rows) - 1
+        else:
+            remaining, row = free.pop(place)
+            rows[row].append(piece)
+            remaining -= piece.size
+        if remaining:
+            insort(free, (remaining, row))
+    return [tuple(row) for row in rows]
+
+
+def collate(documents: Documents, rows: Sequence[Row], is_packed: bool = True) -> Batch:
+    """Rows of pieces -> a batch as wide as its longest row; what is left of a shorter one is padding of weight 0.
+
+    is_packed: tell the model where documents end; False is for rows of a single piece, padded on the right.
+    """
+    width = max((sum(piece.size for piece in row) for row in rows), default=1)
+    tokens = np.zeros((max(len(rows), 1), width), dtype=np.int64)
+    targets, weights = np.zeros_like(tokens), np.zeros(tokens.shape, dtype=np.float32)
+    lengths: list[int] = []
+    for index, row in enumerate(rows):
+        at = 0
+        for piece in row:
+            ids, document_weights = documents[piece.document]
+            here, source = slice(at, at + piece.size), slice(piece.start, piece.start + piece.size)
+            following = slice(piece.start + 1, piece.start + piece.size + 1)
+            tokens[index, here] = ids[source]
+            targets[index, here] = ids[following]
+            weights[index, here] = document_weights[following]
+            lengths.append(piece.size)
+            at += piece.size
+        if at < width:
+            lengths.append(width - at)
+    return Batch(
+        tokens=torch.from_numpy(tokens),
+        targets=torch.from_numpy(targets),
+        weights=torch.from_numpy(weights),
+        lengths=tuple(lengths or (width,)) if is_packed else None,
+        num_tokens=sum(piece.size for row in rows for piece in row),
+    )
+
+
+class PackedRows:
+    """A Source: each step takes the next `batch_tokens // context` rows of the epoch's order.
+
+    The last step of an epoch takes what is left; the trainer divides by the weight that is there.
+    """
+
+    def __init__(
+        self,
+        documents: Documents,
+        *,
+        context: int,
+        batch_tokens: int,
+        seed: int,
+        accumulate: int = 1,
+        rank: int = 0,
+        ranks: int = 1,
+    ) -> None:
+        if batch_tokens < context:
+            raise DataError(
+                f"train.batch_tokens is {batch_tokens}, less than one row of data.context = {context} tokens; "
+                "raise the first or lower the second"
+            )
+        self.documents, self.seed, self.accumulate, self.rank, self.ranks = documents, seed, accumulate, rank, ranks
+        self.rows = plan_rows(documents.lengths, context, seed)
+        if not self.rows:
+            raise DataError("the data has no document of at least two tokens; nothing can be predicted from it")
+        self.rows_per_step = batch_tokens // context
+        self.steps_per_epoch = -(-len(self.rows) // self.rows_per_step)
+        positions = sum(piece.size for row in self.rows for piece in row)
+        self.fill = positions / (len(self.rows) * context)
+        self._order = lru_cache(maxsize=2)(self._order_of_epoch)
+
+    def micro_batches(self, step: int) -> Sequence[Batch]:
+        parts = np.array_split(self.rows_of_step(step), self.ranks * self.accumulate)
+        mine = parts[self.rank * self.accumulate : (self.rank + 1) * self.accumulate]
+        # A step can have fewer rows than parts; a rank without any still takes part, with one position of weight 0.
+        filled = [part for part in mine if len(part)] or mine[:1]
+        return [collate(self.documents, [self.rows[index] for index in part]) for part in filled]
+
+    def rows_of_step(self, step: int) -> np.ndarray:
+        """The indices of the rows that all ranks together take at `step`."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        return self._order(epoch)[place * self.rows_per_step : (place + 1) * self.rows_per_step]
+
+    def observe(self, metrics: Mapping[str, float]) -> None:
+        """Text does not react to how well it is learnt."""
+
+    def _order_of_epoch(self, epoch: int) -> np.ndarray:
+        return np.random.default_rng([self.seed, 1, epoch]).permutation(len(self.rows))

@@ -1,0 +1,159 @@
+"""Write a folder whole or not at all, and prove later that no bit of it changed.
+
+Checkpoints, and whatever else must survive a kill, a full disk or a bad sector, go through here. The folder is filled
+as `NAME.tmp.<random>` beside its place, every file is flushed, `manifest.json` records sizes and SHA-256, and one
+rename commits. A reader therefore sees the old folder or the new one, and a manifest means that all of it was written.
+One writer per name at a time: a run holds a lock for that. Next: `checkpoint.py`.
+"""
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from minimind.errors import CheckpointError
+
+__all__ = ["MANIFEST", "has_manifest", "verify_folder", "write_folder"]
+
+MANIFEST = "manifest.json"
+FORMAT = "minimind-folder-1"
+
+
+def write_folder(target: Path, fill: Callable[[Path], None], *, need_bytes: int = 0) -> None:
+    """Let `fill` write into an empty folder, then make that folder `target`.
+
+    need_bytes:  what `fill` is about to write; refused at once when the disk has less
+    An existing `target` is replaced when it has a manifest, that is, when it came from here; any other is refused.
+    On an error, and on Ctrl-C, what was written is removed and `target` is as it was.
+
+    Errors:  CheckpointError naming the path and the reason.
+    """
+    target = Path(os.path.abspath(target))
+    if target.exists() and not has_manifest(target) and (not target.is_dir() or any(target.iterdir())):
+        raise CheckpointError(f"{target}: exists and was not written here; choose another place or remove it first")
+    temporary = target.with_name(f"{target.name}.tmp.{secrets.token_hex(4)}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for leftover in target.parent.glob(f"{target.name}.tmp.*"):
+            shutil.rmtree(leftover)
+        _require_space(target, need_bytes)
+        temporary.mkdir()
+        fill(temporary)
+        _seal(temporary)
+        _commit(temporary, target)
+    except OSError as error:
+        raise CheckpointError(f"{target}: not written: {error.strerror or error}") from error
+    finally:
+        # After the commit there is nothing under this name; before it, whatever stopped us must not fill the disk.
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def verify_folder(folder: Path, names: Iterable[str] | None = None) -> list[str]:
+    """The files whose size and hash are what manifest.json says: all of it, or those of `names` that it lists.
+
+    Errors:  CheckpointError naming each file that is missing, cut or changed, or the manifest itself.
+    """
+    files = _read_manifest(folder)
+    wanted = sorted(files) if names is None else [name for name in names if name in files]
+    faults = [fault for name in wanted if (fault := _fault(folder / name, files[name]))]
+    if faults:
+        raise CheckpointError(f"{folder}: damaged: {'; '.join(faults)}; use another copy or an earlier checkpoint")
+    return wanted
+
+
+def has_manifest(folder: Path) -> bool:
+    """Is this a folder that was written here?"""
+    return (folder / MANIFEST).is_file()
+
+
+def _require_space(target: Path, need: int) -> None:
+    free = shutil.disk_usage(target.parent).free
+    if free < need:
+        raise CheckpointError(
+            f"{target}: needs {need / 1e6:,.0f} MB and the disk has {free / 1e6:,.0f} MB free; "
+            "remove old checkpoints or choose another disk"
+        )
+
+
+def _seal(folder: Path) -> None:
+    """Flush every file and folder below `folder` to the disk, with a manifest of them."""
+    files: dict[str, dict[str, Any]] = {}
+    paths = sorted(folder.rglob("*"))
+    for path in paths:
+        if path.is_file():
+            _flush(path)
+            files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": _digest(path)}
+    (folder / MANIFEST).write_text(_render(files), encoding="utf-8")
+    _flush(folder / MANIFEST)
+    for path in (*(path for path in paths if path.is_dir()), folder):
+        _flush(path)
+
+
+def _commit(temporary: Path, target: Path) -> None:
+    """The one rename. An old folder steps aside first, because a folder cannot be renamed over a full one."""
+    if not target.exists():
+        os.rename(temporary, target)
+    else:
+        aside = target.with_name(f"{target.name}.old.{secrets.token_hex(4)}")
+        os.rename(target, aside)
+        try:
+            os.rename(temporary, target)
+        except BaseException:
+            os.rename(aside, target)
+            raise
+    _flush(target.parent)
+    for old in target.parent.glob(f"{target.name}.old.*"):
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
+    """Wait until the disk has it; for a folder, until it has the names."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _render(files: Mapping[str, Any]) -> str:
+    return json.dumps({"format": FORMAT, "files": files}, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+
+
+def _read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
+    path = folder / MANIFEST
+    try:
+        text = path.read_bytes().decode("utf-8")
+        files = json.loads(text)["files"]
+        # Written back it must be the same text, so that the manifest vouches for itself to the last byte.
+        if text == _render(files) and all(_is_entry(name, entry) for name, entry in files.items()):
+            return files
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}; the folder cannot be verified") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        pass
+    raise CheckpointError(f"{path}: damaged; expected what a checkpoint's writer wrote, use an earlier checkpoint")
+
+
+def _is_entry(name: str, entry: Mapping[str, Any]) -> bool:
+    inside = not Path(name).is_absolute() and ".." not in Path(name).parts
+    return inside and entry.keys() == {"bytes", "sha256"}
+
+
+def _fault(path: Path, expected: Mapping[str, Any]) -> str | None:
+    """What is wrong with a file, in words, or None."""
+    try:
+        size = path.stat().st_size
+        if size != expected["bytes"]:
+            return f"{path.name} has {size:,} bytes and not {expected['bytes']:,}"
+        return None if _digest(path) == expected["sha256"] else f"{path.name} has changed"
+    except OSError as error:
+        return f"{path.name}: {error.strerror}"

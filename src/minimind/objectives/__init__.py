@@ -1,0 +1,1 @@
+"""What a model is trained for: one file per idea, its formula and its paper at the top."""

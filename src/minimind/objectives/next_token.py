@@ -1,0 +1,74 @@
+"""Next-token prediction: the objective of pretraining, fine-tuning and black-box distillation.
+
+    loss = Σ_t w_t · −log p(y_t | x_≤t)  +  c · Σ_documents balance(document)
+
+Which tokens count is decided by the data's weights alone. A mixture of experts adds a sum that keeps all in use.
+To read the metrics: `router_balance` is 1 when each document uses all experts equally, and E / k when only k are used.
+"""
+
+from torch import Tensor, nn, zeros
+
+from minimind.interfaces import Batch, Loss, Mean
+from minimind.model import Transformer
+from minimind.objectives.cross_entropy import weighted_cross_entropy
+
+__all__ = ["NextToken", "balance_experts"]
+
+
+class NextToken:
+    """Weighted cross entropy of each target, plus `router_coefficient` times the balance of the experts, if any."""
+
+    def __init__(self, router_coefficient: float = 0.01) -> None:
+        self.router_coefficient = router_coefficient
+
+    def __call__(self, model: nn.Module, batch: Batch) -> Loss:
+        assert isinstance(model, Transformer), f"expected a Transformer, got {type(model).__name__}"
+        hidden = model.hidden_states(batch.tokens, batch.lengths)
+        weights = batch.weights.flatten()
+        total = weighted_cross_entropy(
+            hidden.states.flatten(0, 1), model.output_weight, batch.targets.flatten(), weights
+        )
+        means = {"loss": Mean(total.detach(), weights.sum())}
+        if hidden.router_logits:
+            balance = balance_experts(hidden.router_logits, batch, model.config.num_experts_per_tok)
+            means["router_balance"] = Mean(balance.detach(), weights.sum())
+            total = total + self.router_coefficient * balance
+        return Loss(total, means)
+
+
+def balance_experts(router_logits: tuple[Tensor, ...], batch: Batch, num_chosen: int) -> Tensor:
+    """Σ over documents of their weight times E · Σ_e f_e · P_e, averaged over layers.
+
+    f_e is the share of the document's weighted tokens that chose expert e, P_e the mean probability they gave it. The
+    usual form takes f and P over whatever lies in one micro-batch, so it changes with the cut; a document does not.
+
+    router_logits: per layer [B*T, E]
+    Source:        Fedus et al. 2021, arXiv:2101.03961, eq. 4; per sequence as in DeepSeek-V3, arXiv:2412.19437, eq. 17.
+    """
+    weights = batch.weights.flatten()
+    documents = _document_numbers(batch)
+    num_documents, num_experts = int(documents[-1]) + 1, router_logits[0].shape[-1]
+    mass = weights.new_zeros(num_documents).index_add(0, documents, weights)
+    total = zeros((), device=weights.device)
+    for logits in router_logits:
+        probabilities = logits.softmax(-1)  # [N, E]
+        chosen = _one_at(probabilities, probabilities.topk(num_chosen).indices)
+        per_document = weights.new_zeros(num_documents, num_experts)
+        shares = per_document.index_add(0, documents, weights[:, None] * chosen / num_chosen)
+        means = per_document.index_add(0, documents, weights[:, None] * probabilities)
+        # A document without weight has zero sums; the clamp only keeps 0 / 0 away.
+        total = total + ((shares * means).sum(-1) / mass.clamp_min(1e-12)).sum() * num_experts
+    return total / len(router_logits)
+
+
+def _one_at(like: Tensor, indices: Tensor) -> Tensor:
+    """1 at `indices` of the last dimension, 0 elsewhere."""
+    return like.detach().new_zeros(like.shape).scatter_(-1, indices, 1.0)
+
+
+def _document_numbers(batch: Batch) -> Tensor:
+    """[B*T]: which document each position belongs to, counted over the whole batch."""
+    rows, time = batch.tokens.shape
+    lengths = batch.weights.new_tensor(batch.lengths or (time,) * rows).long()
+    numbers = lengths.new_tensor(range(len(lengths)))
+    return numbers.repeat_interleave(lengths, output_size=rows * time)

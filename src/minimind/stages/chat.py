@@ -1,0 +1,179 @@
+"""`minimind chat MODEL`: talk with a model in the terminal, or through a pipe with one question per line.
+
+Ctrl-C stops an answer and not the program, Ctrl-D leaves. Lines that begin with / are commands; `/help` lists them.
+`dialogue.py` holds the conversation, `terminal.py` shows it; docs/chat.md is for users.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from minimind.checkpoint import load_model
+from minimind.config import Config, nearest
+from minimind.errors import ConfigError, UserError
+from minimind.sampling import Sampling
+from minimind.stages.dialogue import Dialogue
+from minimind.stages.terminal import Screen
+from minimind.tools import TOOLS
+
+__all__ = ["ChatConfig", "run"]
+
+
+class ChatConfig(Config):
+    """Talk with a model. Piped input is answered line by line, without a prompt or colours."""
+
+    positional: ClassVar[str] = "model"
+
+    model: Path = Field(description="A run folder, a checkpoint, or a Hugging Face folder.")
+    system: str = Field("", description="The system prompt.")
+    thinking: bool = Field(False, description="Let the model think before it answers.")
+    tools: list[str] = Field([], description=f"Tools the model may call: {', '.join(TOOLS)}.")
+    max_rounds: int = Field(5, ge=1, description="How often the model may call tools in one turn.")
+    history: Path | None = Field(None, description="A file that keeps what you typed, for the arrow keys next time.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where to compute.")
+    sampling: Sampling = Field(Sampling(max_tokens=512), description="How answers are drawn.")
+
+
+def run(config: ChatConfig) -> None:
+    """Talk until the input ends."""
+    for name in config.tools:
+        if name not in TOOLS:
+            close = nearest(name, TOOLS)
+            hint = f"did you mean {close}?" if close else f"expected some of {', '.join(TOOLS)}"
+            raise ConfigError(f"tools has {name!r}, which is no built-in tool; {hint}")
+    model, tokenizer = load_model(config.model, device=config.device)
+    for stream in (sys.stdin, sys.stdout):
+        # A pipe may bring any bytes, and a terminal may lack a character: neither is a reason to stop.
+        with suppress(AttributeError):
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    screen = Screen()
+    dialogue = Dialogue(
+        model=model,
+        tokenizer=tokenizer,
+        screen=screen,
+        sampling=config.sampling,
+        system=config.system,
+        thinking=config.thinking,
+        tools={name: TOOLS[name] for name in config.tools},
+        max_rounds=config.max_rounds,
+    )
+    is_terminal = sys.stdin.isatty()
+    if is_terminal:
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        screen.notice(f"{config.model}, {parameters / 1e6:.1f}M parameters; /help for commands, Ctrl-D to leave")
+    chat = _Chat(dialogue, screen)
+    for line in _typed(screen, config.history) if is_terminal else sys.stdin:
+        if not chat.take(line.strip()):
+            break
+
+
+class _Chat:
+    """Answers questions and obeys commands."""
+
+    def __init__(self, dialogue: Dialogue, screen: Screen) -> None:
+        self._dialogue = dialogue
+        self._screen = screen
+        # In the order of /help; the first line of each docstring is its help.
+        self._commands: dict[str, Callable[[str], None]] = {
+            "help": self._help,
+            "new": self._new,
+            "thinking": self._thinking,
+            "system": self._system,
+            "retry": self._retry,
+            "save": self._save,
+        }
+
+    def take(self, line: str) -> bool:
+        """Deal with a line; False when it was the last."""
+        if line == "/quit":
+            return False
+        try:
+            if line.startswith("/") and not line.startswith("//"):
+                self._obey(line)
+            elif line:
+                # A second slash makes a command text again.
+                self._dialogue.ask(line.removeprefix("/") if line.startswith("//") else line)
+                self._screen.line()
+        except UserError as error:
+            self._screen.notice(f"error: {error}")
+        except KeyboardInterrupt:
+            self._screen.notice("stopped")
+        return True
+
+    def _obey(self, line: str) -> None:
+        name, _, rest = line[1:].partition(" ")
+        if name in self._commands:
+            self._commands[name](rest.strip())
+            return
+        close = nearest(name, [*self._commands, "quit"])
+        hint = f"did you mean /{close}?" if close else "/help lists the commands"
+        self._screen.notice(f"unknown command /{name}; {hint} To send it as text, begin with //")
+
+    def _help(self, _: str) -> None:
+        """/help             this list"""
+        for command in self._commands.values():
+            self._screen.line(command.__doc__ or "")
+        self._screen.line("/quit             leave, as Ctrl-D does; Ctrl-C stops an answer")
+
+    def _new(self, _: str) -> None:
+        """/new              forget the conversation"""
+        self._dialogue.clear()
+        self._screen.notice("a new conversation")
+
+    def _thinking(self, word: str) -> None:
+        """/thinking on|off  let the model think before it answers"""
+        if word not in ("on", "off"):
+            raise UserError(f"/thinking takes on or off; it is {'on' if self._dialogue.thinking else 'off'}")
+        self._dialogue.thinking = word == "on"
+        self._screen.notice(f"thinking is {word}")
+
+    def _system(self, text: str) -> None:
+        """/system TEXT      set the system prompt; without text, remove it"""
+        self._dialogue.system = text
+        self._screen.notice(f"the system prompt is now: {text}" if text else "there is no system prompt now")
+
+    def _retry(self, _: str) -> None:
+        """/retry            answer the last question again, differently"""
+        if not self._dialogue.retry():
+            self._screen.notice("there is no question yet")
+
+    def _save(self, name: str) -> None:
+        """/save FILE        append the conversation to a file of training data (jsonl)"""
+        if not name or not self._dialogue.messages:
+            raise UserError("/save takes a file name, once something was said")
+        row = json.dumps(self._dialogue.conversation().to_dict(), ensure_ascii=False)
+        try:
+            with open(name, "a", encoding="utf-8") as file:
+                file.write(row + "\n")
+        except OSError as error:
+            raise UserError(f"{name}: not saved: {error.strerror}") from None
+        self._screen.notice(f"added to {name}")
+
+
+def _typed(screen: Screen, history: Path | None) -> Iterator[str]:
+    """What a person types, with the keys of readline where Python has it."""
+    try:
+        import readline
+    except ImportError:
+        readline = None
+    if readline and history and history.exists():
+        with suppress(OSError):
+            readline.read_history_file(history)
+    try:
+        while True:
+            try:
+                yield input("> ")
+            except KeyboardInterrupt:
+                screen.line()
+                screen.notice("Ctrl-D or /quit leaves")
+    except EOFError:
+        screen.line()
+    finally:
+        if readline and history:
+            with suppress(OSError):
+                readline.write_history_file(history)

@@ -1,0 +1,41 @@
+"""`minimind report`: run folders -> one HTML page with curves, figures, tables, samples and settings."""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from minimind.config import FREE, REQUIRED, Config, options
+from minimind.stages import VERBS, load_stage
+
+__all__ = ["ReportConfig", "run"]
+
+
+class ReportConfig(Config):
+    """One page about one run, about the stages of a run, or about several runs side by side."""
+
+    positional: ClassVar[str] = "runs"
+
+    runs: list[Path] = Field(description="Run folders, or folders of runs such as runs/quickstart.", min_length=1)
+    out: Path | None = Field(
+        None,
+        json_schema_extra=FREE,
+        description="The file to write; by default report.html in the run, or here when there are several.",
+    )
+
+
+def run(config: ReportConfig) -> None:
+    """Write the page and say where it is."""
+    from minimind.report import write_report
+
+    only = config.runs[0] if len(config.runs) == 1 else Path()
+    out = write_report(config.runs, config.out or only / "report.html", defaults=_defaults)
+    print(f"report: {out} (one file, open it in any browser)")
+
+
+def _defaults(stage: str) -> dict[str, Any]:
+    """A stage's options that have a default, by dotted name, as config.json spells their values."""
+    from pydantic_core import to_jsonable_python
+
+    known = options(load_stage(stage)[0]) if stage in VERBS else ()
+    return {option.name: to_jsonable_python(option.default) for option in known if option.default is not REQUIRED}

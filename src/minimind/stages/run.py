@@ -1,0 +1,158 @@
+"""`minimind run FOLDER`: the recipes of a folder, one stage after the other: one command goes from text to chat.
+
+A recipe is named `N-VERB.toml` or `N-VERB-anything.toml`; they run by number, and all are checked before the first one
+starts. A ledger notes what is complete, with a fingerprint of the options that matter and of the stage before. So the
+same command again goes on where it stopped, and a changed option repeats its stage and the ones after it. The contents
+of input files are not looked at; `--from VERB` repeats from a stage on.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from minimind.config import Config, flatten, load, nearest, options
+from minimind.errors import ConfigError, RunError, UserError
+from minimind.stages import VERBS, load_stage
+
+__all__ = ["RunConfig", "run"]
+
+
+class RunConfig(Config):
+    """Recipes are named N-VERB.toml or N-VERB-anything.toml, and run by number. A stage that is complete is skipped."""
+
+    positional: ClassVar[str] = "folder"
+    rest: ClassVar[str] = "overrides"
+
+    folder: Path = Field(description="The folder of recipes.")
+    from_verb: str | None = Field(None, alias="from", description="Start at this stage, and repeat what is complete.")
+    ledger: Path | None = Field(
+        None, description="Where complete stages are noted; by default runs/NAME/stages.json, NAME being the folder's."
+    )
+    overrides: dict[str, list[str]] = Field(
+        {}, description="Any option of one of the stages, as in --pretrain.train.steps 100; it wins over the recipe."
+    )
+
+
+def run(config: RunConfig) -> None:
+    """Run the stages that are not complete; the first error stops, with a line that says where."""
+    stages = _plan(config)
+    ledger_path = config.ledger or Path("runs") / config.folder.resolve().name / "stages.json"
+    ledger = _read_ledger(ledger_path)
+    first = next((i for i, stage in enumerate(stages) if stage.verb == config.from_verb), 0)
+    for index, stage in enumerate(stages):
+        complete = ledger.get(stage.recipe.name) == stage.fingerprint and stage.has_output()
+        skipped = index < first or (complete and config.from_verb is None)
+        header = f"[{index + 1}/{len(stages)}] {stage.verb}  {stage.recipe}"
+        print(
+            f"{header}  (complete, skipped)" if skipped and complete else f"{header}  (skipped)" if skipped else header
+        )
+        if skipped:
+            continue
+        try:
+            stage.run(stage.config)
+        except UserError as error:
+            raise type(error)(f"stage {index + 1} of {len(stages)}, {stage.recipe}: {error}") from error
+        ledger[stage.recipe.name] = stage.fingerprint
+        _write_ledger(ledger_path, ledger)
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """A recipe ready to run; its fingerprint covers it and every stage before it."""
+
+    verb: str
+    recipe: Path
+    config: Config
+    run: Callable[[Any], None]
+    fingerprint: str
+
+    def has_output(self) -> bool:
+        """Whether what the stage writes is still there, as far as its options tell."""
+        values = self.config.model_dump()
+        paths = [values[name] for name in ("out", "run") if isinstance(values.get(name), Path)]
+        return all(path.exists() for path in paths)
+
+
+def _plan(config: RunConfig) -> list[_Stage]:
+    """Every stage with its checked config, in order."""
+    recipes = _recipes(config.folder)
+    verbs = [verb for verb, _ in recipes]
+    if config.from_verb is not None and config.from_verb not in verbs:
+        raise ConfigError(f"--from: got '{config.from_verb}'; {config.folder} has the stages {', '.join(verbs)}")
+    overrides = _by_verb(config.overrides, verbs)
+    stages: list[_Stage] = []
+    for verb, recipe in recipes:
+        config_class, function = load_stage(verb)
+        try:
+            stage_config = load(config_class, recipe, overrides[verb])
+        except ConfigError as error:
+            raise ConfigError(re.sub("--(?!help)", f"--{verb}.", str(error))) from error
+        before = stages[-1].fingerprint if stages else ""
+        stages.append(_Stage(verb, recipe, stage_config, function, _fingerprint(verb, stage_config, before)))
+    return stages
+
+
+def _recipes(folder: Path) -> list[tuple[str, Path]]:
+    """The verb and the path of each recipe, by number, then by name."""
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: not a folder; expected one with recipes named N-VERB.toml")
+    found = []
+    for path in folder.glob("*.toml"):
+        name = re.fullmatch(r"(\d+)-([a-z]+)(-.*)?\.toml", path.name)
+        verb = name[2] if name else path.name
+        if name is None or verb not in VERBS or verb == "run":
+            close = nearest(verb, VERBS)
+            hint = f"did you mean {close}?" if close else f"the verbs are {', '.join(VERBS)}"
+            raise ConfigError(f"{path}: expected a name like 2-pretrain.toml or 2-pretrain-wide.toml; {hint}")
+        found.append((int(name[1]), path.name, verb, path))
+    if not found:
+        raise ConfigError(f"{folder}: no recipe (*.toml) in this folder; expected names like 2-pretrain.toml")
+    return [(verb, path) for _, _, verb, path in sorted(found)]
+
+
+def _by_verb(overrides: Mapping[str, list[str]], verbs: list[str]) -> dict[str, dict[str, list[str]]]:
+    """`pretrain.train.steps` -> {"pretrain": {"train.steps": ...}}."""
+    divided: dict[str, dict[str, list[str]]] = {verb: {} for verb in verbs}
+    for name, words in overrides.items():
+        verb, _, option = name.partition(".")
+        if verb not in divided or not option:
+            close = nearest(verb, [*verbs, "from", "ledger"])
+            hint = f"did you mean --{close}{'.' if close in verbs else ''}?" if close else "--help lists the options"
+            raise ConfigError(
+                f"unknown option --{name}; an option of a stage is written --VERB.OPTION, "
+                f"with VERB one of {', '.join(dict.fromkeys(verbs))}; {hint}"
+            )
+        divided[verb][option] = words
+    return divided
+
+
+def _fingerprint(verb: str, config: Config, before: str) -> str:
+    kinds = {option.name: option.kind for option in options(type(config))}
+    values = {name: value for name, value in flatten(config.resolved(), stop=kinds) if kinds.get(name) != "free"}
+    return hashlib.sha256(json.dumps([verb, values, before], sort_keys=True).encode()).hexdigest()
+
+
+def _read_ledger(path: Path) -> dict[str, str]:
+    try:
+        ledger = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"{path}: cannot read which stages are complete: {error}; delete this file to start over"
+        ) from error
+    return ledger if isinstance(ledger, dict) else {}
+
+
+def _write_ledger(path: Path, ledger: Mapping[str, str]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.tmp.{os.getpid()}")
+    temporary.write_text(json.dumps(ledger, indent=2) + "\n", encoding="utf-8")
+    os.replace(temporary, path)

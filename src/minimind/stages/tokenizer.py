@@ -1,0 +1,138 @@
+"""`minimind tokenizer`: texts -> a vocabulary in a folder. Conversations count too, with what their messages say."""
+
+import json
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from minimind.config import FREE, Config, to_toml
+from minimind.errors import DataError
+
+if TYPE_CHECKING:
+    from minimind.compression import Compression
+
+__all__ = ["TokenizerConfig", "run"]
+
+# Enough to judge a vocabulary by, and little enough to hold for every language.
+_SAMPLE_CHARACTERS = 200_000
+
+
+class TokenizerConfig(Config):
+    """A byte-level BPE vocabulary: 36 reserved tokens, 256 bytes, and merges learnt from the texts."""
+
+    source: list[str] = Field(
+        description="Where texts come from: files, folders, globs, hf://owner/name or builtin://texts.", min_length=1
+    )
+    out: Path = Field(json_schema_extra=FREE, description="The folder to write.")
+    vocab_size: int = Field(6400, ge=292, description="Tokens in all.")
+    pattern: Literal["qwen2", "gpt2"] = Field(
+        "qwen2", description="How texts are cut into words before merging; qwen2 cuts numbers into digits."
+    )
+    add_prefix_space: bool = Field(False, description="Put a space before each text, as some gpt2 vocabularies do.")
+    text_column: str = Field("text", description="The column of a row that holds its text.")
+    max_bytes: int = Field(
+        100_000_000, ge=1, description="At most this much text is read, the sources sharing it equally."
+    )
+
+
+def run(config: TokenizerConfig) -> None:
+    """Train, save in one piece, and print how tightly the vocabulary packs each language."""
+    from minimind.compression import report
+    from minimind.folder import write_folder
+    from minimind.tokenizer import Tokenizer
+
+    start = time.monotonic()
+    sample = _Sample()
+    tokenizer = Tokenizer.train(
+        sample.watch(_texts(config)),
+        config.vocab_size,
+        pattern=config.pattern,
+        add_prefix_space=config.add_prefix_space,
+    )
+
+    def fill(folder: Path) -> None:
+        tokenizer.save(folder)
+        (folder / "recipe.toml").write_text(to_toml(config.resolved()), encoding="utf-8")
+
+    write_folder(config.out, fill)
+    _print_table(report(tokenizer, sample.texts))
+    print(
+        f"{config.out}: {tokenizer.vocab_size:,} tokens from {sample.num_texts:,} texts ({sample.num_bytes:,} bytes) "
+        f"in {time.monotonic() - start:.1f} s, fingerprint {tokenizer.fingerprint[:16]}"
+    )
+
+
+class _Sample:
+    """Counts the texts that pass, and keeps some of each language."""
+
+    def __init__(self) -> None:
+        self.texts: dict[str, list[str]] = defaultdict(list)
+        self.num_texts = self.num_bytes = 0
+        self._room: dict[str, int] = defaultdict(lambda: _SAMPLE_CHARACTERS)
+
+    def watch(self, texts: Iterator[tuple[str, int]]) -> Iterator[str]:
+        from minimind.compression import guess_language
+
+        for text, num_bytes in texts:
+            self.num_texts += 1
+            self.num_bytes += num_bytes
+            language = guess_language(text[:1000])
+            if text and len(text) <= self._room[language]:
+                self.texts[language].append(text)
+                self._room[language] -= len(text)
+            yield text
+
+
+def _texts(config: TokenizerConfig) -> Iterator[tuple[str, int]]:
+    """Each text with its size in bytes, until every source has given its share of `max_bytes`."""
+    from minimind.data.corpus import read_rows
+
+    left = config.max_bytes
+    for index, source in enumerate(config.source):
+        share = left // (len(config.source) - index)
+        for row in read_rows([source], text_column=config.text_column):
+            if share <= 0:
+                break
+            for text in _texts_of(row.value, config.text_column, f"{row.path}:{row.line}"):
+                size = len(text.encode())
+                share, left = share - size, left - size
+                yield text, size
+
+
+def _texts_of(value: dict[str, Any], text_column: str, where: str) -> Iterator[str]:
+    """The texts of a row: its text column, or what the messages of its conversation say, think and call."""
+    from minimind.conversation import Conversation
+    from minimind.data.corpus import kind_of
+
+    try:
+        kind = kind_of(value, text_column)
+    except ValueError as error:
+        raise DataError(f"{where}: {error}") from error
+    if kind == "text":
+        text = value[text_column]
+        if not isinstance(text, str):
+            raise DataError(f"{where}: column {text_column!r} holds {type(text).__name__}; expected text")
+        yield text
+        return
+    conversation = Conversation.parse(value, where)
+    yield from (json.dumps(tool, ensure_ascii=False) for tool in conversation.tools)
+    for message in conversation.messages:
+        said = (message.reasoning_content, message.content, *(call.to_json() for call in message.tool_calls))
+        yield from filter(None, said)
+
+
+def _print_table(rows: "list[Compression]") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for name in ("language", "sampled bytes", "characters/token", "bytes/token"):
+        table.add_column(name, justify="left" if name == "language" else "right")
+    for row in sorted(rows, key=lambda row: -row.bytes):
+        figures = f"{row.bytes:,}", f"{row.characters_per_token:.2f}", f"{row.bytes_per_token:.2f}"
+        table.add_row(row.language, *figures)
+    Console(width=100).print(table)

@@ -1,0 +1,97 @@
+"""Several processes as one: the only file that speaks to torch.distributed.
+
+Ranks hold equal copies of the model and different micro-batches of the same step. Gradients are sums, so they are
+*added* over ranks, once per step, after the last micro-batch, in a few large flat buffers. There is no wrapper around
+the model: nothing can call "the unwrapped module" by mistake, and an objective may run any part of it in any order.
+"""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+__all__ = ["World", "join", "leave"]
+
+BUCKET_ELEMENTS = 16 * 2**20
+
+
+@dataclass(frozen=True)
+class World:
+    """Which of how many processes this is; a single process is a world of its own."""
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    def sum(self, values: Iterable[float]) -> list[float]:
+        """Add each figure over the ranks, in float64 so that a weight of billions of tokens stays exact."""
+        device = self.device if self.device.type == "cuda" else "cpu"
+        total = torch.tensor(list(values), dtype=torch.float64, device=device)
+        if self.size > 1:
+            dist.all_reduce(total)
+        return total.tolist()
+
+    def sum_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
+        """Add the gradients over the ranks, in place. Parameters must be in the same order on each rank."""
+        if self.size == 1:
+            return
+        bucket: list[Tensor] = []
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            bucket.append(parameter.grad)
+            if sum(gradient.numel() for gradient in bucket) >= BUCKET_ELEMENTS:
+                _sum_in_place(bucket)
+                bucket = []
+        if bucket:
+            _sum_in_place(bucket)
+
+    def copy_from_main(self, tensors: Iterable[Tensor]) -> None:
+        """Overwrite the tensors of all ranks with those of rank 0."""
+        if self.size > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, src=0)
+
+    def wait(self) -> None:
+        """Until all ranks are here."""
+        if self.size > 1:
+            dist.barrier()
+
+
+def join(device: str = "auto", timeout_seconds: float = 600) -> World:
+    """Enter the group that `torchrun` describes in the environment, or be alone.
+
+    device: "cpu", "cuda" or "auto" (a GPU where there is one)
+    """
+    use_cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
+    size, local_rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("LOCAL_RANK", 0))
+    place = torch.device("cuda", local_rank) if use_cuda else torch.device("cpu")
+    if use_cuda:
+        torch.cuda.set_device(place)
+    if size == 1:
+        return World(device=place)
+    if not dist.is_initialized():
+        # A rank that died or hangs makes the others' next collective fail after this long, with its name.
+        dist.init_process_group("nccl" if use_cuda else "gloo", timeout=timedelta(seconds=timeout_seconds))
+    return World(dist.get_rank(), size, place)
+
+
+def leave() -> None:
+    """Leave the group, if one was entered."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def _sum_in_place(gradients: list[Tensor]) -> None:
+    flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+    dist.all_reduce(flat)
+    for gradient, total in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(total.view_as(gradient))

@@ -1,0 +1,24 @@
+"""The learning rate's way through a run: up, level, down. A pure function of the step."""
+
+import math
+
+from minimind.training.settings import TrainConfig
+
+__all__ = ["rate_scale"]
+
+
+def rate_scale(step: int, total_steps: int, settings: TrainConfig) -> float:
+    """The share of the peak rate for the update that leads from `step` to `step` + 1.
+
+    A linear rise over `warmup_steps`, then level, then over the last `cooldown` of the run down to `final_scale`, as a
+    line or half a cosine. Cool-down 1 with "cosine" is the usual cosine schedule.
+    """
+    rise = min(1.0, (step + 1) / (settings.warmup_steps + 1))
+    down = total_steps * settings.cooldown
+    left = total_steps - step
+    if down == 0 or left >= down:
+        return rise
+    remaining = left / down
+    if settings.schedule == "cosine":
+        remaining = 0.5 - 0.5 * math.cos(math.pi * remaining)
+    return min(rise, settings.final_scale + (1 - settings.final_scale) * remaining)

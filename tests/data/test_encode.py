@@ -1,0 +1,109 @@
+"""A worker's part: rows to ids and weights, with a reason for each row that gives none."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from minimind.conversation import Conversation, render
+from minimind.data.chunks import BadRow, Values
+from minimind.data.encode import EncodedChunk, Encoder, EncodeSettings
+from minimind.data.options import CleanConfig
+from minimind.errors import TokenizerError
+from minimind.tokenizer import Tokenizer
+
+
+def encode(tokenizer: Tokenizer, rows: list[dict[str, Any]], **settings: Any) -> EncodedChunk:
+    settings = {"kind": "text", "text_column": "text"} | settings
+    return Encoder(tokenizer, EncodeSettings(**settings))(Values("f", 7, 1, tuple(rows)))
+
+
+def chat(*turns: tuple[str, str]) -> dict[str, Any]:
+    return {"messages": [{"role": role, "content": content} for role, content in turns]}
+
+
+def test_a_text_is_its_ids_between_bos_and_eos(tokenizer: Tokenizer) -> None:
+    texts = ["the cat", "今天 <|im_end|>", "x"]
+    chunk = encode(tokenizer, [{"text": text} for text in texts])
+    for document, text in zip(chunk.documents, texts, strict=True):
+        assert document.ids.tolist() == [tokenizer.bos_id, *tokenizer.encode(text), tokenizer.eos_id]
+        assert (document.weights, document.reason, document.characters) == (None, "", len(text))
+        assert document.num_bytes == len(text.encode())
+    assert (chunk.num_lines, chunk.position) == (3, 7)
+
+
+def test_a_conversation_is_what_it_renders_to_and_counts_the_bytes_it_teaches(tokenizer: Tokenizer) -> None:
+    row = chat(("user", "where sat the cat"), ("assistant", "on a mat 今天"))
+    [document] = encode(tokenizer, [row], kind="conversation").documents
+    rendered = render(Conversation.parse(row, "x"), tokenizer)
+    assert document.ids.tolist() == rendered.ids
+    assert document.weights is not None and document.weights.dtype == np.uint8
+    assert document.weights.tolist() == rendered.weights
+    assert document.num_bytes == len("on a mat 今天".encode())
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        chat(("user", "hello")),
+        chat(("user", "hello"), ("assistant", "")),
+        chat(("user", "hello"), ("assistant", " \n")),
+        chat(("system", "be brief")),
+    ],
+)
+def test_a_conversation_in_which_nobody_answers_has_a_reason_to_be_dropped(
+    tokenizer: Tokenizer, row: dict[str, Any]
+) -> None:
+    [document] = encode(tokenizer, [row], kind="conversation").documents
+    assert document.reason == "no_answer" and len(document.ids) > 0
+
+
+def test_texts_that_say_nothing_or_are_debris_have_a_reason(tokenizer: Tokenizer) -> None:
+    rows = [{"text": text} for text in ("", " \n\t", "\ufffd" * 20, "a good line")]
+    chunk = encode(tokenizer, rows, clean=CleanConfig())
+    assert [document.reason for document in chunk.documents] == ["empty", "empty", "broken_characters", ""]
+
+
+@pytest.mark.parametrize(
+    ("kind", "row", "reason"),
+    [
+        ("text", {"text": 5}, "column 'text' is a int; expected text"),
+        ("text", {"text": None}, "column 'text' is a NoneType; expected text"),
+        ("text", {"body": "x"}, "has no column 'text' and no conversation, but 'body'; name the column"),
+        ("text", chat(("user", "x")), "holds a conversation where a text is expected; prepare them apart"),
+        ("conversation", {"text": "x"}, "holds a text where a conversation is expected; prepare them apart"),
+        ("conversation", {"chosen": [], "rejected": []}, "has preference pairs (chosen, rejected)"),
+        ("conversation", chat(("robot", "x")), "message 1 has role 'robot'"),
+        ("text", {"text": " " * 5_000_001}, "the text has a run of over 5,000,000 white-space characters"),
+        ("conversation", chat(("user", " " * 5_000_001)), "the text has a run of over 5,000,000 white-space"),
+    ],
+)
+def test_a_row_of_another_shape_is_bad_and_the_rows_beside_it_are_good(
+    tokenizer: Tokenizer, kind: str, row: dict[str, Any], reason: str
+) -> None:
+    good = {"text": "a b"} if kind == "text" else chat(("user", "a"), ("assistant", "b"))
+    chunk = encode(tokenizer, [good, row, good], kind=kind)
+    assert len(chunk.documents) == 2
+    [bad] = chunk.bad
+    assert isinstance(bad, BadRow) and (bad.path, bad.line) == ("f", 2)
+    assert bad.reason.startswith(reason)
+
+
+def test_equal_conversations_have_equal_hashes_however_they_were_written(tokenizer: Tokenizer) -> None:
+    sharegpt = {"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "yes"}]}
+    alpaca = {"instruction": "hi", "input": "", "output": "yes"}
+    rows = [chat(("user", "hi"), ("assistant", "yes")), sharegpt, alpaca, chat(("user", "hi"), ("assistant", "no"))]
+    one, two, three, other = (document.hash for document in encode(tokenizer, rows, kind="conversation").documents)
+    assert one == two == three != other
+
+
+def test_a_tokenizer_that_cannot_render_is_refused_before_any_row() -> None:
+    spaced = Tokenizer.train(["some words to learn from " * 9], 300, pattern="gpt2", add_prefix_space=True)
+    with pytest.raises(TokenizerError, match="add_prefix_space"):
+        Encoder(spaced, EncodeSettings("conversation", "text"))
+
+
+def test_signatures_are_made_when_asked_for(tokenizer: Tokenizer) -> None:
+    assert encode(tokenizer, [{"text": "a b c"}]).documents[0].signature is None
+    minhash = encode(tokenizer, [{"text": "a b c"}], has_signatures=True).documents[0].signature
+    assert minhash is not None and minhash.shape == (128,)

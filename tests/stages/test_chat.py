@@ -1,0 +1,120 @@
+"""`minimind chat` through a pipe: questions, commands, and every mistake answered in a line."""
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from minimind.checkpoint import save_checkpoint
+from minimind.cli import parse
+from minimind.conversation import Conversation
+from minimind.errors import CheckpointError, ConfigError
+from minimind.model import ModelConfig, Transformer
+from minimind.stages.chat import run
+from minimind.tokenizer import Tokenizer
+
+TOKENIZER = Tokenizer.train(["hello world, hello there", "你好，世界。" * 3], 305)
+SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8}
+Talk = Callable[..., str]
+
+
+@pytest.fixture
+def talk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Talk:
+    """Chat with a small fresh model: lines in, the output back."""
+    monkeypatch.chdir(tmp_path)
+    config = ModelConfig(vocab_size=305, intermediate_size=16, max_position_embeddings=2000, **SIZES)
+    save_checkpoint("model", Transformer(config), TOKENIZER)
+
+    def talk(*lines: str, words: tuple[str, ...] = ()) -> str:
+        monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
+        run(parse("chat", ["model", "--sampling.max_tokens", "8", *words]))  # type: ignore[arg-type]
+        return capsys.readouterr().out
+
+    return talk
+
+
+def saved(path: str) -> list[Conversation]:
+    return [Conversation.parse(json.loads(line), path) for line in Path(path).read_text().splitlines()]
+
+
+def test_piped_questions_are_answered_in_order_and_in_chinese_too(talk: Talk) -> None:
+    talk("hello", "", "你好，世界。", "/save talk.jsonl")
+    [conversation] = saved("talk.jsonl")
+    assert [m.role for m in conversation.messages] == ["user", "assistant"] * 2
+    assert [m.content for m in conversation.messages[::2]] == ["hello", "你好，世界。"]
+
+
+def test_a_pipe_gets_neither_prompts_nor_styles(talk: Talk) -> None:
+    output = talk("hello", words=("--thinking",))
+    assert "\x1b" not in output and "> " not in output and output.startswith("thinking\n  │ ")
+
+
+def test_the_same_input_gives_the_same_output(talk: Talk) -> None:
+    first, second, other = (talk("hello", "/retry", words=("--sampling.seed", seed)) for seed in "112")
+    assert first == second != other
+
+
+def test_asking_again_gives_another_answer(talk: Talk) -> None:
+    talk("hello", "/save a", "/retry", "/save b")
+    assert saved("a")[0].messages[0] == saved("b")[0].messages[0]
+    assert saved("a")[0].messages[1] != saved("b")[0].messages[1]
+
+
+def test_a_new_conversation_forgets_the_old_one(talk: Talk) -> None:
+    talk("hello", "/new", "/system 简短一点", "again", "/save a")
+    assert [m.content for m in saved("a")[0].messages[:2]] == ["简短一点", "again"]
+
+
+def test_a_system_prompt_can_be_removed(talk: Talk) -> None:
+    output = talk("/system", "hello", "/save a", words=("--system", "Be brief."))
+    assert "there is no system prompt now" in output
+    assert saved("a")[0].messages[0].role == "user"
+
+
+def test_thinking_is_switched_by_a_command(talk: Talk) -> None:
+    assert "thinking is on" in talk("/thinking on", "/thinking off")
+    assert "takes on or off; it is off" in talk("/thinking maybe")
+
+
+def test_help_names_every_command(talk: Talk) -> None:
+    output = talk("/help")
+    for command in ("/help", "/new", "/thinking on|off", "/system TEXT", "/retry", "/save FILE", "/quit"):
+        assert command in output
+
+
+def test_quit_ends_before_the_input_does(talk: Talk) -> None:
+    assert talk("/quit", "/help") == ""
+
+
+def test_an_unknown_command_is_answered_with_the_nearest(talk: Talk) -> None:
+    assert "unknown command /retyr; did you mean /retry?" in talk("/retyr")
+    assert "/help lists the commands" in talk("/xyzzy")
+
+
+def test_two_slashes_send_a_slash(talk: Talk) -> None:
+    talk("//new", "/save a")
+    assert saved("a")[0].messages[0].content == "/new"
+
+
+def test_a_mistake_does_not_end_the_program(talk: Talk) -> None:
+    output = talk("/save", "/retry", "long " * 2000, "hello", "/save no/such/folder", "/save a")
+    assert "/save takes a file name" in output and "there is no question yet" in output
+    assert "error: this turn has" in output and "no/such/folder: not saved" in output
+    assert len(saved("a")[0].messages) == 2
+
+
+def test_a_tool_that_does_not_exist_is_refused_before_the_model_is_read(talk: Talk) -> None:
+    with pytest.raises(ConfigError, match=r"tools has 'calculate_maths'.*did you mean calculate_math"):
+        talk(words=("--tools", "calculate_maths"))
+
+
+def test_tools_are_offered_to_the_model(talk: Talk) -> None:
+    talk("hello", "/save a", words=("--tools", "calculate_math", "count_text"))
+    assert [tool["function"]["name"] for tool in saved("a")[0].tools] == ["calculate_math", "count_text"]
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="expected a model folder"):
+        run(parse("chat", [str(tmp_path)]))  # type: ignore[arg-type]

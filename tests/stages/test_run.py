@@ -1,0 +1,110 @@
+"""A folder of recipes runs in order, skips what is complete, and repeats what a change has made stale."""
+
+from pathlib import Path
+
+import pytest
+
+from minimind.cli import parse
+from minimind.errors import ConfigError, DataError
+from minimind.stages.run import run
+
+TEXT = "the cat sat on the mat and the dog sat on the log. " * 40
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two tokenizers, a first and a tenth; a stage that needs no model makes these tests quick."""
+    monkeypatch.chdir(tmp_path)
+    Path("text.txt").write_text(TEXT)
+    Path("recipes").mkdir()
+    write("10-tokenizer-last.toml", "last")
+    write("2-tokenizer.toml", "first")
+    return tmp_path
+
+
+def write(name: str, out: str, rest: str = "") -> None:
+    Path("recipes", name).write_text(f'source = ["text.txt"]\nout = "out/{out}"\nvocab_size = 300\n{rest}')
+
+
+def start(capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
+    """The headers that a run prints."""
+    run(parse("run", ["recipes", *words]))  # type: ignore[arg-type]
+    return [line for line in capsys.readouterr().out.splitlines() if line.startswith("[")]
+
+
+def test_recipes_run_by_number(capsys: pytest.CaptureFixture[str]) -> None:
+    assert start(capsys) == [
+        "[1/2] tokenizer  recipes/2-tokenizer.toml",
+        "[2/2] tokenizer  recipes/10-tokenizer-last.toml",
+    ]
+    assert Path("out/first/tokenizer.json").is_file() and Path("out/last/tokenizer.json").is_file()
+
+
+def test_what_is_complete_is_skipped(capsys: pytest.CaptureFixture[str]) -> None:
+    start(capsys)
+    assert [line.endswith("(complete, skipped)") for line in start(capsys)] == [True, True]
+
+
+def test_a_changed_option_repeats_its_stage_and_the_ones_after_it(capsys: pytest.CaptureFixture[str]) -> None:
+    start(capsys)
+    write("10-tokenizer-last.toml", "last", "max_bytes = 1000\n")
+    assert [line.endswith("skipped)") for line in start(capsys)] == [True, False]
+    write("2-tokenizer.toml", "first", "max_bytes = 1000\n")
+    assert [line.endswith("skipped)") for line in start(capsys)] == [False, False]
+
+
+def test_lost_output_is_made_again(capsys: pytest.CaptureFixture[str]) -> None:
+    start(capsys)
+    Path("out/last").rename("out/gone")
+    assert [line.endswith("skipped)") for line in start(capsys)] == [True, False]
+
+
+def test_from_repeats_what_is_complete(capsys: pytest.CaptureFixture[str]) -> None:
+    start(capsys)
+    assert [line.endswith("skipped)") for line in start(capsys, "--from", "tokenizer")] == [False, False]
+
+
+def test_overrides_reach_the_stages_of_their_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    start(capsys, "--tokenizer.vocab_size", "295")
+    assert Path("out/first/recipe.toml").read_text().count("vocab_size = 295") == 1
+
+
+def test_a_failure_stops_and_the_next_start_goes_on_there(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("recipes/10-tokenizer-last.toml").write_text('source = ["gone.txt"]\nout = "out/last"\n')
+    with pytest.raises(DataError, match=r"stage 2 of 2, recipes/10-tokenizer-last\.toml: .*gone\.txt"):
+        start(capsys)
+    write("10-tokenizer-last.toml", "last")
+    capsys.readouterr()
+    assert [line.endswith("skipped)") for line in start(capsys)] == [True, False]
+
+
+def test_all_recipes_are_checked_before_the_first_one_starts(capsys: pytest.CaptureFixture[str]) -> None:
+    write("10-tokenizer-last.toml", "last", "vocab = 1\n")
+    with pytest.raises(ConfigError, match=r"10-tokenizer-last\.toml:4: unknown key 'vocab'"):
+        start(capsys)
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (["--from", "pretrain"], "recipes has the stages tokenizer"),
+        (["--tokeniser.vocab_size", "300"], "did you mean --tokenizer."),
+        (["--form", "tokenizer"], "did you mean --from"),
+        (["--tokenizer.vocab", "300"], "unknown option --tokenizer.vocab; did you mean --tokenizer.vocab_size"),
+    ],
+)
+def test_a_wrong_flag_is_answered_with_the_right_one(
+    words: list[str], answer: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        start(capsys, *words)
+    assert answer in str(caught.value)
+
+
+def test_a_wrong_file_name_or_folder_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    write("3-tokenise.toml", "x")
+    with pytest.raises(ConfigError, match="did you mean tokenizer"):
+        start(capsys)
+    with pytest.raises(ConfigError, match="not a folder"):
+        run(parse("run", ["nowhere"]))  # type: ignore[arg-type]

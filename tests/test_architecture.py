@@ -1,0 +1,169 @@
+"""The shape of the house, read from the syntax tree of every source file. The layers below are this test's data."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE = ROOT / "src" / "minimind"
+MAX_LINES = 400
+
+# A module imports from lower rows only. A folder counts as one module; inside it, imports are free.
+LAYERS = [
+    ["errors", "interfaces"],
+    ["config", "config_json", "model", "lora", "tokenizer", "tools", "sampling", "messages", "chat_template"],
+    ["cache", "compression", "folder", "lock", "provenance"],
+    ["conversation", "generate", "checkpoint", "run"],
+    ["data", "objectives", "training"],
+    ["rl", "evals"],
+    ["interop", "serve", "report"],
+    ["stages"],
+    ["cli"],
+    ["__main__"],
+]
+
+# Inference installs and runs without the training loop.
+APART = {"serve": {"training"}, "interop": {"training"}, "evals": {"training"}}
+
+# Test files about no single source file.
+OVERALL = {"architecture", "recipes", "docs", "readme", "examples"}
+# Source files that only declare: names, types, options, words. They are tested where they are used.
+DECLARATIONS = {"errors.py", "interfaces.py", "training/settings.py", "data/builtin_words.py"}
+
+FILES = sorted(path for path in SOURCE.rglob("*.py"))
+ROWS = {name: row for row, names in enumerate(LAYERS) for name in names}
+
+
+def trees() -> Iterator[tuple[str, ast.Module]]:
+    for path in FILES:
+        yield path.relative_to(SOURCE).as_posix(), ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def unit(file: str) -> str:
+    """`data/loader.py` -> data, `model.py` -> model."""
+    return file.partition("/")[0].removesuffix(".py")
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    """The dotted names of all imports, those inside functions too."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: a relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def own_units(tree: ast.AST) -> set[str]:
+    return {parts[1] for name in imported(tree) if (parts := name.split("."))[0] == "minimind" and len(parts) > 1}
+
+
+def dotted(node: ast.AST) -> str:
+    """`torch.distributed.init_process_group` as it is written; "" for anything but names and dots."""
+    if isinstance(node, ast.Attribute):
+        return f"{dotted(node.value)}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def test_every_module_has_a_row() -> None:
+    assert {unit(file) for file, _ in trees()} - {"__init__"} <= set(ROWS)
+
+
+def test_modules_import_from_lower_rows_only() -> None:
+    wrong = [
+        f"{file} (row {ROWS[unit(file)]}) imports {other} (row {ROWS[other]})"
+        for file, tree in trees()
+        if unit(file) != "__init__"
+        for other in own_units(tree) - {unit(file)}
+        if ROWS[other] >= ROWS[unit(file)] or other in APART.get(unit(file), ())
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_model_can_be_copied_into_a_notebook() -> None:
+    allowed = {"torch", *sys.stdlib_module_names}
+    tree = dict(trees())["model.py"]
+    assert {name.partition(".")[0] for name in imported(tree)} <= allowed
+
+
+def test_no_file_is_long() -> None:
+    lengths = {path.relative_to(ROOT).as_posix(): len(path.read_text().splitlines()) for path in FILES}
+    assert {file: length for file, length in lengths.items() if length > MAX_LINES} == {}
+
+
+def test_all_lists_the_public_names() -> None:
+    """Every public function and class, and nothing that is not there. Constants are listed when others use them."""
+    wrong = []
+    for file, tree in trees():
+        definitions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+        defined = {node.name for node in tree.body if isinstance(node, definitions) and not node.name.startswith("_")}
+        listed = next((_strings(node) for node in ast.walk(tree) if _assigned(node) == {"__all__"}), None)
+        if listed is None:
+            wrong += [f"{file}: no __all__"] if len(tree.body) > 1 and file != "__main__.py" else []
+            continue
+        named = defined | {name for node in ast.walk(tree) for name in _assigned(node) | _bound(node)}
+        wrong += [f"{file}: {name} is public but not in __all__" for name in sorted(defined - listed)]
+        wrong += [f"{file}: {name} is in __all__ but not there" for name in sorted(listed - named)]
+    assert not wrong, "\n".join(wrong)
+
+
+def _assigned(node: ast.AST) -> set[str]:
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    return {target.id for target in targets if isinstance(target, ast.Name)}
+
+
+def _bound(node: ast.AST) -> set[str]:
+    names = node.names if isinstance(node, ast.Import | ast.ImportFrom) else []
+    return {alias.asname or alias.name for alias in names}
+
+
+def _strings(node: ast.AST) -> set[str]:
+    return {item.value for item in ast.walk(node) if isinstance(item, ast.Constant) and isinstance(item.value, str)}
+
+
+def test_only_one_file_knows_torch_distributed() -> None:
+    wrong = []
+    for file, tree in trees():
+        names = {dotted(node) for node in ast.walk(tree)} | set(imported(tree))
+        if file != "training/distributed.py" and any(name.startswith("torch.distributed") for name in names):
+            wrong.append(file)
+    assert not wrong, "\n".join(wrong)
+
+
+def test_nothing_runs_code_from_data() -> None:
+    wrong = []
+    for file, tree in trees():
+        wrong += [f"{file}: {name}" for name in imported(tree) if name.split(".")[0] in {"pickle", "dill", "marshal"}]
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and dotted(node.func) in {"eval", "exec", "torch.load", "__import__"}:
+                wrong.append(f"{file}:{node.lineno}: {dotted(node.func)}")
+            if isinstance(node, ast.keyword) and node.arg == "trust_remote_code":
+                wrong.append(f"{file}:{node.value.lineno}: trust_remote_code")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_weights_are_never_loaded_in_part() -> None:
+    wrong = [
+        f"{file}:{node.lineno}"
+        for file, tree in trees()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and dotted(node.func) != "zip"
+        for keyword in node.keywords
+        if keyword.arg == "strict" and ast.unparse(keyword.value) == "False"
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_tests_mirror_the_source() -> None:
+    sources = {file for file, _ in trees() if not Path(file).name.startswith("__")} - DECLARATIONS
+    tests = {path.relative_to(ROOT / "tests").as_posix() for path in (ROOT / "tests").rglob("test_*.py")}
+    mirrored = {test: test.replace("test_", "", 1) for test in tests}
+    untested = sources - set(mirrored.values())
+    homeless = [test for test, file in mirrored.items() if file not in sources and not _is_overall(test)]
+    assert not untested, f"no test file for {', '.join(sorted(untested))}"
+    assert not homeless, f"no source file for {', '.join(homeless)}"
+
+
+def _is_overall(test: str) -> bool:
+    return test.startswith("equalities/") or Path(test).stem.removeprefix("test_") in OVERALL

@@ -1,0 +1,219 @@
+"""Tools answer with JSON whatever a model asks, compute exactly, and let nothing out."""
+
+import json
+from datetime import datetime, timedelta
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minimind.tools import TOOLS, calculate, run_tool
+
+
+def answer(name: str, **arguments: Any) -> dict[str, Any]:
+    return json.loads(run_tool(name, arguments))
+
+
+@pytest.mark.parametrize(
+    ("expression", "value"),
+    [
+        ("1+2*3", 7),
+        ("(18 + 11) - 24", 5),
+        ("0.1+0.2", 0.3),
+        ("10/4", 2.5),
+        ("10/5", 2),
+        ("1/3", 0.333333333333),
+        ("-7//2", -4),
+        ("7%3", 1),
+        ("2^10 + 2**10", 2048),
+        ("2**-1", 0.5),
+        ("2**0.5", 1.41421356237),
+        ("1.05**100", 131.501257846),
+        ("(-1)**999999999999", -1),
+        ("sqrt(16) + sqrt(2.25)", 5.5),
+        ("round(2.567, 1)", 2.6),
+        ("max(1, 2, 3) - min(1, 2)", 2),
+        ("floor(-1.5) + ceil(1.2)", 0),
+        ("log(8, 2)", 3),
+        ("5×3÷2", 7.5),
+        ("（1＋2）", 3),
+        ("1_000 + 0x10", 1016),
+        ("+".join(["1"] * 250), 250),
+        ("9999999999999999999 + 1", 10**19),
+    ],
+)
+def test_arithmetic_is_exact(expression: str, value: float) -> None:
+    assert calculate(expression) == value
+    assert answer("calculate_math", expression=expression) == {"result": value}
+
+
+@given(st.integers(-(10**12), 10**12), st.integers(-(10**12), 10**12), st.sampled_from(["+", "-", "*", "//", "%"]))
+def test_whole_numbers_are_computed_as_python_computes_them(left: int, right: int, sign: str) -> None:
+    expected = {"+": left + right, "-": left - right, "*": left * right}
+    if right:
+        expected |= {"//": left // right, "%": left % right}
+
+    assert answer("calculate_math", expression=f"({left}) {sign} ({right})").get("result") == expected.get(sign)
+
+
+ESCAPES = [
+    "__import__('os').system('touch {canary}')",
+    "open('{canary}', 'w')",
+    "eval('1')",
+    "exec('import os')",
+    "compile('1', '', 'eval')",
+    "globals()",
+    "print(1)",
+    "input()",
+    "breakpoint()",
+    "getattr(1, 'real')",
+    "().__class__.__bases__[0].__subclasses__()",
+    "(1).__class__",
+    "abs.__self__",
+    "sqrt.__globals__",
+    "pi.numerator",
+    "max.__call__(1, 2)",
+    "[x for x in (1, 2)]",
+    "(x for x in (1, 2))",
+    "{{1: 2}}",
+    "{{1, 2}}",
+    "[1][0]",
+    "(1, 2)",
+    "lambda: 1",
+    "(y := 5)",
+    "f'{{1}}'",
+    "'a' * 10",
+    "b'a'",
+    "1 if 1 else 2",
+    "not 1",
+    "1 and 2",
+    "1 < 2",
+    "1 in [1]",
+    "1 << 2",
+    "1 | 1",
+    "1 & 1",
+    "1 @ 1",
+    "~1",
+    "1j",
+    "True",
+    "None",
+    "...",
+    "x",
+    "await x",
+    "max(*[1, 2])",
+    "max(1, 2, key=abs)",
+    "abs()",
+    "sqrt(1)(2)",
+    "1; 2",
+    "import os",
+    "1 +",
+    "",
+    "\x00",
+]
+WRAPPERS = ["{}", "({})", "1 + ({})", "abs({})", "-({})", "max(1, {}, 2)"]
+
+
+@pytest.mark.parametrize(("escape", "wrapper"), [*product(ESCAPES, WRAPPERS)])
+def test_nothing_but_arithmetic_is_computed(escape: str, wrapper: str, tmp_path: Path) -> None:
+    canary = tmp_path / "canary"
+
+    result = answer("calculate_math", expression=wrapper.format(escape.format(canary=canary)))
+
+    assert list(result) == ["error"]
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "9**9**9",
+        "9**9**9**9",
+        "10**1000",
+        "(2**1000)**1000",
+        "2**(2**1000)",
+        "0.5**(2**1000)",
+        "1.5**(10**300)",
+        "10**-1000",
+        "(2**600)*(2**600)",
+        "*".join(["(2**300)"] * 5),
+        "9" * 400,
+        "1e400",
+        "1e308*10",
+        "1e-308/1e300",
+        "exp(1000)",
+        "exp(2**1000)",
+        "round(1, 10**9)",
+        "round(1, -1)",
+        "9" * 501,
+        "-" * 400 + "1",
+        "(" * 240 + "1" + ")" * 240,
+        "f(" + "-" * 400 + "1)",
+        "abs(" * 90 + "1" + ")" * 90 + "(" * 10,
+        "1/0",
+        "1//0",
+        "1%0",
+        "0**-1",
+        "sqrt(-1)",
+        "(-8)**(1/3)",
+        "log(0)",
+        "log(-1)",
+    ],
+)
+def test_numbers_are_bounded_before_they_are_computed(expression: str) -> None:
+    assert list(answer("calculate_math", expression=expression)) == ["error"]
+
+
+@given(st.text(alphabet="0123456789.+-*/%^() episqrtmaxlog,", max_size=40))
+def test_any_text_gets_an_answer(expression: str) -> None:
+    assert list(answer("calculate_math", expression=expression)) in (["result"], ["error"])
+
+
+@given(st.text(max_size=10) | st.sampled_from([*TOOLS]), st.recursive(st.none() | st.integers() | st.text(), st.lists))
+def test_any_arguments_get_an_answer(name: str, value: Any) -> None:
+    for arguments in (value, {"expression": value}, {"text": value}, {"timezone_name": value}):
+        assert list(json.loads(run_tool(name, arguments))) in (["result"], ["error"])
+
+
+def test_wrong_calls_are_explained() -> None:
+    assert answer("fly")["error"].startswith("there is no tool 'fly'; there are calculate_math")
+    assert answer("calculate_math")["error"] == "calculate_math takes exactly these arguments: expression"
+    assert answer("calculate_math", expression=5)["error"].startswith("expression must be text")
+    assert answer("convert_unit", value=True, from_unit="m", to_unit="km")["error"] == "value must be a finite number"
+    assert answer("calculate_math", expression="1/0")["error"] == "division by zero"
+
+
+@pytest.mark.parametrize(
+    ("value", "from_unit", "to_unit", "expected"),
+    [(100, "C", "F", 212), (32, "F", "C", 0), (0, "C", "K", 273.15), (1, "mi", "km", 1.609344), (2, "week", "h", 336)],
+)
+def test_units_are_converted_exactly(value: float, from_unit: str, to_unit: str, expected: float) -> None:
+    assert answer("convert_unit", value=value, from_unit=from_unit, to_unit=to_unit) == {"result": expected}
+
+
+def test_units_of_different_kinds_are_not_converted() -> None:
+    for pair in (("km", "kg"), ("C", "m"), ("parsec", "m")):
+        assert "cannot convert" in answer("convert_unit", value=1, from_unit=pair[0], to_unit=pair[1])["error"]
+    for value in (float("nan"), float("inf"), 10**400):
+        assert answer("convert_unit", value=value, from_unit="m", to_unit="km")["error"]
+
+
+def test_the_clock_knows_time_zones_and_reads_no_other_files() -> None:
+    now = datetime.fromisoformat(answer("get_current_time", timezone_name="UTC")["result"])
+
+    assert now.utcoffset() == timedelta(0)
+    for name in ("../../etc/passwd", "/etc/passwd", "", "a\0b", "x" * 5000, "Asia"):
+        assert "no time zone" in answer("get_current_time", timezone_name=name)["error"]
+
+
+def test_text_is_counted() -> None:
+    assert answer("count_text", text="你好 <|im_end|>\nx") == {"result": {"characters": 15, "words": 3, "lines": 2}}
+
+
+def test_schemas_are_openai_functions_that_name_their_required_arguments() -> None:
+    for name, tool in TOOLS.items():
+        function = json.loads(json.dumps(tool.schema))["function"]
+        assert function["name"] == name
+        assert function["parameters"]["required"] == list(function["parameters"]["properties"])
