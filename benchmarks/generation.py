@@ -14,7 +14,7 @@ import torch
 from common import make_parser, model_shape, print_machine, print_table, seconds_in_turn, start, transformers_model
 from torch import Tensor, nn
 
-from minimind.generate import generate_ids
+from minimind.generation import generate_ids
 from minimind.model import ModelConfig, Transformer
 from minimind.sampling import Sampling
 

@@ -104,9 +104,9 @@ def _compare_speed(
 
     source = ours[torch.float32].source
     assert isinstance(source, PackedRows)
-    packed = float((documents.lengths - 1).sum()) / source.steps_per_epoch
+    packed_per_step = source.fill * arguments.context * min(source.rows_per_step, len(source.rows))
     loop = plain[torch.float32]
-    speeds = {dtype: packed / seconds[f"ours {dtype}"] for dtype in dtypes}
+    speeds = {dtype: packed_per_step / seconds[f"ours {dtype}"] for dtype in dtypes}
     plain_speeds = {dtype: loop.real_per_step / seconds[f"plain {dtype}"] for dtype in dtypes}
     pairs = {dtype_name(dtype): (speeds[dtype], plain_speeds[dtype]) for dtype in dtypes}
     pairs[f"{dtype_name(dtypes[-1])} against float32"] = speeds[dtypes[-1]], plain_speeds[torch.float32]

@@ -14,7 +14,7 @@ LAYERS = [
     ["errors", "interfaces"],
     ["config", "config_json", "model", "lora", "tokenizer", "tools", "sampling", "messages", "chat_template"],
     ["cache", "compression", "folder", "lock", "provenance"],
-    ["conversation", "generate", "checkpoint", "run"],
+    ["conversation", "generation", "checkpoint", "run"],
     ["data", "objectives", "training"],
     ["rl", "evals"],
     ["interop", "serve", "report"],

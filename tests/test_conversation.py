@@ -334,3 +334,5 @@ def test_ids_that_are_no_conversation_are_refused(tokenizer: Tokenizer) -> None:
 
     with pytest.raises(DataError, match="turn 2 of the ids"):
         parse_ids(ids[:-2], tokenizer)
+    with pytest.raises(DataError, match="turn 1 of the ids"):
+        parse_ids([tokenizer.bos_id, *tokenizer.encode("critic\nhi"), *ids[-2:]], tokenizer)

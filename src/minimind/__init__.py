@@ -13,16 +13,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from minimind.checkpoint import load_model, save_checkpoint
     from minimind.conversation import Conversation
+    from minimind.generation import generate
     from minimind.model import ModelConfig, Transformer
     from minimind.tokenizer import Tokenizer
 
-__all__ = ["Conversation", "ModelConfig", "Tokenizer", "Transformer", "load_model", "save_checkpoint"]
+__all__ = ["Conversation", "ModelConfig", "Tokenizer", "Transformer", "generate", "load_model", "save_checkpoint"]
 
 _HOMES = {
     "Conversation": "conversation",
     "ModelConfig": "model",
     "Tokenizer": "tokenizer",
     "Transformer": "model",
+    "generate": "generation",
     "load_model": "checkpoint",
     "save_checkpoint": "checkpoint",
 }

@@ -166,7 +166,8 @@ def parse_answer(text: str, thinking: bool = False) -> Message:
     """Read what a model wrote after a prompt: reasoning, content and tool calls, in linear time.
 
     thinking: the prompt left the think block open, so that text without `</think>` is reasoning cut short.
-    A tool call that is not valid JSON, or was never closed, stays in the content as it was written.
+    A tool call that is not valid JSON, or was never closed, stays in the content as it was written. In text a tag that
+    the answer only mentions looks like a tag; where there are ids, `parse_answer_ids` can tell.
     """
     tags = re.compile("(</?think>|</?tool_call>)")
     parts = tags.split(text)
@@ -219,7 +220,8 @@ def _turns(pieces: Sequence[_Piece]) -> Iterator[Sequence[_Piece]]:
     starts = [place for place, piece in enumerate(pieces) if piece == _control("<|im_start|>")]
     for start, stop in zip(starts, [*starts[1:], len(pieces)], strict=True):
         turn = pieces[start + 1 : stop]
-        if len(turn) < 3 or turn[0].is_control or turn[-2:] != [_control("<|im_end|>"), _Piece("\n")]:
+        is_closed = len(turn) > 2 and turn[-2:] == [_control("<|im_end|>"), _Piece("\n")]
+        if not is_closed or turn[0].text.partition("\n")[0] not in ("system", "user", "assistant"):
             raise DataError(f"turn {starts.index(start) + 1} of the ids is not `role\\n...<|im_end|>\\n`")
         yield turn[:-2]
 

@@ -1,7 +1,7 @@
 """The next id from logits: temperature, top-k, top-p, min-p, repetition penalty, and a draw from what is left.
 
 Everything works on rows at once. The random numbers come from outside, one per row, so that the same numbers give the
-same ids in any batch and on any device. `generate.py` is the loop around this.
+same ids in any batch and on any device. `generation.py` is the loop around this.
 """
 
 from collections.abc import Sequence

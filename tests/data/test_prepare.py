@@ -217,11 +217,11 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path: Path, tokenizer: Tokenizer) -> N
     tokenizer.save(tmp_path / "tokenizer")
     (tmp_path / "program.py").write_text(PROGRAM)
     command = [sys.executable, str(tmp_path / "program.py"), str(tmp_path / "tokenizer"), str(tmp_path / "out")]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, **pipes, start_new_session=True) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True) as process:
         assert process.stdin and process.stdout and process.stderr
         row = json.dumps({"text": "the cat sat " * 200}).encode() + b"\n"
-        process.stdin.write(row * 3000)
+        process.stdin.write(row * 3200)
         process.stdin.flush()
         assert int(process.stdout.readline()) > 0
         assert not is_clean(tmp_path, "tokenizer", "program.py")

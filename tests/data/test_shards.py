@@ -35,7 +35,7 @@ def test_a_document_is_a_view_of_ids_and_float_weights(folder: Path, tokenizer: 
     assert ids.tolist() == [40, 41, 42, 43, 44] and weights.tolist() == [0, 1, 0, 1, 0]
     assert (ids.dtype, weights.dtype, shards.lengths.dtype) == (np.uint16, np.float32, np.int64)
     assert type(ids) is np.ndarray and not ids.flags.writeable and not ids.flags.owndata
-    assert shards[np.int64(2)][0].tolist() == [40, 41, 42, 43]
+    assert shards[2][0].tolist() == [40, 41, 42, 43]
 
 
 @pytest.mark.parametrize("document", [-1, 3])

@@ -1,10 +1,12 @@
 """Several processes: the same chunks in the same order, and none that stays behind."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -37,16 +39,25 @@ def test_only_a_few_chunks_are_taken_ahead(tokenizer: Tokenizer) -> None:
     taken = iter(CHUNKS)
     with closing(encode_chunks(taken, tokenizer, SETTINGS, workers=2)) as encoded:
         next(encoded)
-        assert len(list(taken)) >= len(CHUNKS) - 6
+        assert len(list(taken)) >= len(CHUNKS) - 5
 
 
 def test_an_error_in_the_chunks_arrives_and_ends_the_processes(tokenizer: Tokenizer) -> None:
-    def broken():
+    def broken() -> Iterator[Values]:
         yield from CHUNKS[:6]
         raise DataError("x.jsonl: cannot be read")
 
     with pytest.raises(DataError, match="cannot be read"):
         list(encode_chunks(broken(), tokenizer, SETTINGS, workers=2))
+
+
+def test_a_worker_that_is_killed_is_an_error_and_not_a_silence(tokenizer: Tokenizer) -> None:
+    with closing(encode_chunks(CHUNKS * 20, tokenizer, SETTINGS, workers=2)) as encoded:
+        next(encoded)
+        os.kill(multiprocessing.active_children()[0].pid or 0, signal.SIGKILL)
+        with pytest.raises(DataError, match=r"^a process that encodes ended with code -9: "):
+            list(encoded)
+    assert not multiprocessing.active_children()
 
 
 PROGRAM = """

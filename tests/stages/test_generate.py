@@ -12,7 +12,7 @@ from minimind.checkpoint import load_model, save_checkpoint
 from minimind.cli import parse
 from minimind.conversation import Message, render_prompt
 from minimind.errors import ConfigError, DataError
-from minimind.generate import complete, generate
+from minimind.generation import complete, generate
 from minimind.model import ModelConfig, Transformer
 from minimind.sampling import Sampling
 from minimind.stages.generate import run

@@ -69,6 +69,8 @@ class Encoder:
         if settings.kind == "conversation":
             # What no conversation can be rendered with is no fault of a row.
             render(Conversation(()), tokenizer)
+        if settings.has_signatures:
+            signature("")
         self.tokenizer, self.settings = tokenizer, settings
         self._dtype = np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32
         self._token_sizes = np.array([len(token) for token in tokenizer.token_bytes], dtype=np.int64)

@@ -11,7 +11,7 @@ from typing import Any
 
 from minimind.conversation import Conversation, Message, parse_answer_ids, render_prompt
 from minimind.errors import DataError
-from minimind.generate import Sampling, complete
+from minimind.generation import Sampling, complete
 from minimind.model import Transformer
 from minimind.tokenizer import Tokenizer
 from minimind.tools import run_tool

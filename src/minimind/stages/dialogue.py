@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from minimind.conversation import Conversation, Message, ToolCall, parse_answer, parse_answer_ids, render_prompt
 from minimind.errors import UserError
-from minimind.generate import ends_of_text, generate_ids
+from minimind.generation import ends_of_text, generate_ids
 from minimind.model import Transformer
 from minimind.sampling import Sampling
 from minimind.stages.terminal import AnswerView, Screen

@@ -140,6 +140,7 @@ class _Fit:
             precision=lambda: precision_context(world.device, self.dtype),
             step=facts.get("step", 0),
             tokens=facts.get("tokens", 0),
+            skipped=facts.get("skipped", 0),
         )
         if run is not None:
             run.rewind(self.trainer.step if checkpoint else None)
@@ -286,6 +287,7 @@ class _Fit:
             facts = {
                 "step": step,
                 "tokens": self.trainer.tokens,
+                "skipped": self.trainer.skipped,
                 "seconds": self._elapsed(),
                 "dtype": str(self.dtype).removeprefix("torch."),
                 "compiled": self.is_compiled,
@@ -309,5 +311,7 @@ class _Fit:
             for index, batch in enumerate(batches)
             for name in ("tokens", "targets", "weights")
         }
+        # Where documents end decides what attention sees, so a batch without them could not be replayed.
+        tensors |= {f"{i}.lengths": torch.tensor(batch.lengths) for i, batch in enumerate(batches) if batch.lengths}
         save_file(tensors, path)
         return str(path)

@@ -20,7 +20,7 @@ from minimind.config import Config
 from minimind.conversation import Conversation, Message, parse_answer, render_prompt
 from minimind.data.corpus import kind_of, read_rows
 from minimind.errors import ConfigError, DataError
-from minimind.generate import Completion, complete
+from minimind.generation import Completion, complete
 from minimind.model import Transformer
 from minimind.sampling import Sampling
 from minimind.stages.terminal import Screen

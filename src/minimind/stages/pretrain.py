@@ -8,7 +8,7 @@ from pydantic import Field
 
 from minimind.config import FREE, Config
 from minimind.errors import ConfigError
-from minimind.generate import generate
+from minimind.generation import generate
 from minimind.model import ModelConfig, Transformer
 from minimind.objectives.next_token import NextToken
 from minimind.stages.fit import DataConfig, Task, fit, open_documents

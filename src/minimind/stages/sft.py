@@ -7,7 +7,7 @@ from pydantic import Field
 from minimind.checkpoint import load_model
 from minimind.config import FREE, Config
 from minimind.conversation import Message, render_prompt
-from minimind.generate import complete
+from minimind.generation import complete
 from minimind.model import Transformer
 from minimind.objectives.next_token import NextToken
 from minimind.sampling import Sampling

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Literal, TextIO
 
 from minimind.conversation import ToolCall
-from minimind.generate import TextStream
+from minimind.generation import TextStream
 from minimind.tokenizer import Tokenizer
 
 __all__ = ["AnswerView", "Screen"]

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from minimind.config import FREE, Config
 
@@ -11,6 +11,8 @@ __all__ = ["TrainConfig"]
 
 class TrainConfig(Config):
     """The defaults are the recipe that won the sweep in docs/experiments/time-to-loss.md."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     steps: int | None = Field(default=None, ge=1, description="optimiser updates; unset: as many as `epochs` takes")
     epochs: float = Field(default=1.0, gt=0, description="passes over the data, when `steps` is unset")

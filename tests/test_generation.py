@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minimind.errors import UserError
-from minimind.generate import TextStream, complete, ends_of_text, generate, generate_ids, stream
+from minimind.generation import TextStream, complete, ends_of_text, generate, generate_ids, stream
 from minimind.model import ModelConfig, Transformer
 from minimind.sampling import Sampling, draw, penalise
 from minimind.tokenizer import Tokenizer
