@@ -35,6 +35,7 @@ $(BIN)/python:
 	@touch $@ .venv/quickstart.stamp
 
 install: .venv/dev.stamp
+	@:
 
 quickstart: .venv/quickstart.stamp
 	$(BIN)/minimind run recipes/quickstart
@@ -58,7 +59,7 @@ format: .venv/dev.stamp
 	@$(BIN)/ruff check --quiet --fix
 	@$(BIN)/ruff format --quiet
 
-bench: .venv/quickstart.stamp
+bench: .venv/dev.stamp
 	$(BIN)/python -m benchmarks
 
 clean:

@@ -3,9 +3,9 @@
 Speed is real tokens per second: positions that have an id to predict after them, padding left out, whether weighted or
 not. Both sides train the same model class at the same shape on the same documents, take turns step by step in one
 process, and keep freed memory. Ours packs documents into rows of --context, computes logits where there is weight, and
-uses its default optimiser (Muon); the plain loop gives each document a row of 768 (conversations) or 340 (texts)
-positions, cuts what is longer, computes all logits, and uses AdamW. A step's time is the median over turns; its real
-tokens are the average over the whole data, since single batches differ.
+trains as the shape's recipe says, with Muon; the plain loop gives each document a row of 768 (conversations) or 340
+(texts) positions, cuts what is longer, computes all logits, and uses AdamW. A step's time is the median over turns; its
+real tokens are the average over the whole data, since single batches differ.
 
 The headline compares at the same dtype. The last row compares what one gets without choosing: ours in the dtype its
 probe picks, the plain loop in float32.
@@ -35,6 +35,7 @@ from common import (
     print_table,
     seconds_in_turn,
     start,
+    train_settings,
 )
 from sides import PaddedLoop, trainer
 
@@ -46,6 +47,7 @@ from minimind.training.settings import TrainConfig
 __all__ = ["main"]
 
 WIDTHS = {"conversations": 768, "texts": 340}
+STAGES = {"conversations": "5-sft", "texts": "3-pretrain"}
 
 
 def main() -> None:
@@ -71,7 +73,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--conversations", type=Path, help="jsonl with conversations, such as sft_train.jsonl")
     parser.add_argument("--texts", type=Path, help="jsonl with texts, such as pretrain_train.jsonl")
     parser.add_argument("--tokenizer", type=Path, required=True, help="tokenizer.json, or the folder that holds it")
-    parser.add_argument("--turns", type=int, default=8, help="steps of each side (default 8)")
+    parser.add_argument("--turns", type=int, default=5, help="steps of each side (default 5)")
     parser.add_argument(
         "--dtype", choices=("auto", *DTYPES), default="auto", help="ours by default (auto: the probe's)"
     )
@@ -83,6 +85,7 @@ def _parse() -> argparse.Namespace:
     arguments = parser.parse_args()
     if not (arguments.conversations or arguments.texts):
         parser.error("give --conversations, --texts or both")
+    arguments.settings = {kind: train_settings(parser, arguments.shape, stage=stage) for kind, stage in STAGES.items()}
     return arguments
 
 
@@ -90,10 +93,8 @@ def _compare_speed(
     kind: str, arguments: argparse.Namespace, tokenizer: Tokenizer, documents: Encoded, *, batch: int
 ) -> None:
     config = model_shape(arguments.shape, tokenizer.vocab_size)
-    dtypes = dtypes_to_compare(arguments.dtype)
-    ours = {
-        dtype: trainer(config, documents, TrainConfig(), dtype=dtype, context=arguments.context) for dtype in dtypes
-    }
+    dtypes, settings = dtypes_to_compare(arguments.dtype), arguments.settings[kind]
+    ours = {dtype: trainer(config, documents, settings, dtype=dtype, context=arguments.context) for dtype in dtypes}
     plain = {
         dtype: PaddedLoop(Transformer(config), documents, width=WIDTHS[kind], batch=batch, dtype=dtype)
         for dtype in dtypes

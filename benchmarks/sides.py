@@ -4,6 +4,7 @@
 `PaddedLoop` is the usual script: one document a row, cut or padded to one width, all logits, cross entropy, AdamW.
 """
 
+import math
 import time
 from collections.abc import Callable
 
@@ -78,15 +79,17 @@ class TimedRun:
     """Our training with a schedule that ends when the time is up.
 
     The number of steps is planned from a short measurement with a model that is thrown away, and planned anew while the
-    rate is level, when it changes nothing yet: a run with `train.steps` = `trainer.total_steps` learns the same. The
-    clock runs during steps alone, batches made in them included.
+    rate is level, when it changes nothing yet: a run with `train.steps` = `trainer.total_steps` learns the same. With
+    `steps` in the settings they decide. The clock runs during steps alone, batches made in them included.
     """
 
     def __init__(self, make: Callable[[], Trainer], seconds: float) -> None:
         self.budget, self.seconds = seconds, 0.0
-        trial = make()
-        self._per_step = typical_seconds(trial.update, at_least=min(5.0, seconds / 20))
         self.trainer = make()
+        if self.trainer.settings.steps:
+            self.budget, self.trainer.total_steps = math.inf, self.trainer.settings.steps
+            return
+        self._per_step = typical_seconds(make().update, at_least=min(5.0, seconds / 20))
         self._plan()
 
     @property
@@ -101,9 +104,15 @@ class TimedRun:
         begin = time.perf_counter()
         self.trainer.update()
         self.seconds += time.perf_counter() - begin
-        if STEPS_TO_TRUST <= self.trainer.step < self.trainer.total_steps * (1 - self.trainer.settings.cooldown):
+        if self._is_level:
             self._per_step = self.seconds / self.trainer.step
             self._plan()
+
+    @property
+    def _is_level(self) -> bool:
+        """The rate is at its peak, or rises to it, whatever the number of steps."""
+        end = self.trainer.total_steps * (1 - self.trainer.settings.cooldown)
+        return math.isfinite(self.budget) and STEPS_TO_TRUST <= self.trainer.step < end
 
     def _plan(self) -> None:
         left = int((self.budget * PLANNED_SHARE - self.seconds) / self._per_step)

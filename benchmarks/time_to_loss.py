@@ -14,6 +14,7 @@ import argparse
 from common import (
     DTYPES,
     add_text_options,
+    add_train_options,
     dtype_name,
     dtypes_to_compare,
     held_out_bits_per_byte,
@@ -24,10 +25,10 @@ from common import (
     print_table,
     read_rows,
     start,
+    train_settings,
 )
 from sides import TimedRun, trainer
 
-from minimind.config import load
 from minimind.tokenizer import Tokenizer
 from minimind.training.settings import TrainConfig
 from minimind.training.trainer import Trainer
@@ -42,7 +43,7 @@ def main() -> None:
     tokenizer = Tokenizer.load(arguments.tokenizer)
     documents = load_texts(arguments.texts, tokenizer, arguments.limit)
     valid = read_rows(arguments.valid, arguments.limit)
-    settings = load(TrainConfig, overrides=dict(setting.split("=", 1) for setting in arguments.set))
+    settings: TrainConfig = arguments.settings
     dtype = DTYPES[settings.dtype] if settings.dtype != "auto" else dtypes_to_compare("auto")[-1]
     config = model_shape(arguments.shape, tokenizer.vocab_size)
 
@@ -50,14 +51,15 @@ def main() -> None:
         return trainer(config, documents, settings, dtype=dtype, context=arguments.context)
 
     rows = []
-    for seconds in (*arguments.marks, arguments.seconds):
+    for seconds in [arguments.seconds] if settings.steps else [*arguments.marks, arguments.seconds]:
         run = TimedRun(make, seconds)
         while not run.is_over:
             run.step()
         model = run.trainer.model.eval()
         score = held_out_bits_per_byte(model, tokenizer, valid)
+        budget = f"{settings.steps:,} steps" if settings.steps else f"{seconds:g} s"
         done = f"{run.trainer.step:,} of {run.trainer.total_steps:,}"
-        rows.append((f"{seconds:g} s", run.seconds, done, run.tokens, run.tokens / run.seconds, score))
+        rows.append((budget, run.seconds, done, run.tokens, run.tokens / run.seconds, score))
     print_table(
         f"{arguments.shape} shape, {tokenizer.vocab_size:,} ids, {len(documents):,} documents, {dtype_name(dtype)}, "
         f"{' '.join(arguments.set) or 'default recipe'}",
@@ -72,8 +74,10 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=600, help="training time (default 600)")
     parser.add_argument("--marks", type=float, nargs="*", default=[], help="other training times, a run for each")
     parser.add_argument("--context", type=int, default=1024, help="width of a row (default 1024)")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="an option of TrainConfig")
-    return parser.parse_args()
+    add_train_options(parser)
+    arguments = parser.parse_args()
+    arguments.settings = train_settings(parser, arguments.shape, arguments.set)
+    return arguments
 
 
 if __name__ == "__main__":

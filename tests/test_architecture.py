@@ -5,6 +5,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import minimind
+
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "minimind"
 MAX_LINES = 400
@@ -108,6 +110,10 @@ def test_all_lists_the_public_names() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_the_public_names_can_be_used() -> None:
+    assert all(callable(getattr(minimind, name)) for name in minimind.__all__)
+
+
 def _assigned(node: ast.AST) -> set[str]:
     targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
     return {target.id for target in targets if isinstance(target, ast.Name)}
@@ -166,4 +172,4 @@ def test_tests_mirror_the_source() -> None:
 
 
 def _is_overall(test: str) -> bool:
-    return test.startswith("equalities/") or Path(test).stem.removeprefix("test_") in OVERALL
+    return test.startswith(("equalities/", "benchmarks/")) or Path(test).stem.removeprefix("test_") in OVERALL

@@ -114,6 +114,9 @@ def test_an_optional_section_is_on_when_it_is_named(tmp_path: Path) -> None:
     path = recipe(tmp_path, 'source = ["a"]\n[adapter]\n')
     assert load(Stage, path).adapter == Adapter()
     assert load(Stage, path, {"adapter": "none"}).adapter is None
+    path = recipe(tmp_path, 'source = ["a"]\nadapter = "none"\n')
+    assert load(Stage, path).adapter is None
+    assert load(Stage, path, {"adapter.rank": "4"}).adapter == Adapter(rank=4)
 
 
 @given(

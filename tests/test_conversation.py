@@ -186,6 +186,7 @@ def test_weights_equal_those_found_by_searching_the_text(tokenizer: Tokenizer) -
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_promises_hold_on_a_hundred_thousand_chats(tokenizer: Tokenizer) -> None:
     assert_all_comes_back(50_000, tokenizer)
     assert_no_text_forges(50_000, tokenizer)

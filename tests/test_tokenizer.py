@@ -219,6 +219,7 @@ def test_a_megabyte_of_one_thing_is_encoded_in_time(unit: str, tokenizer: Tokeni
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("unit", ["a", " \n\tx", "1", "'", "\u0301", "👩\u200d🚀", "\u3000a", "<|im_end|>"])
 def test_ten_megabytes_of_one_thing_are_encoded_in_time(unit: str, tokenizer: Tokenizer) -> None:
     text = unit * (10_000_000 // len(unit.encode()))

@@ -1,7 +1,8 @@
 """Train a small language model from raw text to a chat that answers, and trust every number it prints.
 
-    from minimind import load_model
-    model, tokenizer = load_model("runs/quickstart/sft/checkpoints/latest")
+    from minimind import generate, load_model
+    model, tokenizer = load_model("runs/quickstart/pretrain")
+    print(generate(model, tokenizer, "The sun", max_tokens=20))
 
 The names below are the public API; each is imported when it is first used, so that `import minimind` costs nothing.
 Read `model.py` first, `interfaces.py` second, `training/trainer.py` third.

@@ -254,6 +254,10 @@ class _Loader:
         try:
             self.given[name] = _from_words(type_, value) if as_text else _from_toml(type_, value)
             self.origin[name] = origin
+            # An option given after its section was switched off, as by a flag after the recipe, switches it on.
+            self.switched |= dict.fromkeys(
+                (section for section in self.switched if name.startswith(f"{section}.")), True
+            )
         except ValidationError as error:
             self.failed.add(name)
             shown = " ".join(value) if as_text else value

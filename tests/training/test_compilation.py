@@ -1,14 +1,17 @@
 """Compiling is weighed against what it costs, can be taken back, and changes neither names nor results."""
 
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+from torch._dynamo.exc import TorchDynamoException
 
 from minimind.model import ModelConfig, Transformer
 from minimind.training import compilation
 from minimind.training.compilation import compile_blocks, compile_if_faster
+
+# Loading and running its compiler, torch warns of its own parts.
+pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 @pytest.fixture
@@ -82,7 +85,7 @@ def test_where_nothing_can_be_compiled_the_run_goes_on_without(model: Transforme
     def run_once() -> None:
         clock[0] += 1.0
         if is_compiled(model):
-            raise torch._dynamo.exc.BackendCompilerFailed(compile_blocks, RuntimeError("no compiler"), None)
+            raise TorchDynamoException("no compiler")
 
     assert not compile_if_faster(model, run_once, steps=5000)
     assert not is_compiled(model)
@@ -107,8 +110,6 @@ def test_a_compiled_model_computes_the_same(model: Transformer, lengths: tuple[i
         return [loss.detach(), *torch.autograd.grad(loss, list(model.parameters()))]
 
     expected = loss_and_gradients()
-    start = time.perf_counter()
     compile_blocks(model)
     for ours, theirs in zip(loss_and_gradients(), expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5 * float(theirs.abs().max()))
-    assert time.perf_counter() > start

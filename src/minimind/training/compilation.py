@@ -1,5 +1,6 @@
 """torch.compile where it pays: measured on the first batches, weighed against what it costs."""
 
+import math
 import time
 from collections.abc import Callable
 
@@ -28,7 +29,11 @@ def compile_if_faster(model: Transformer, run_once: Callable[[], None], steps: i
         return False
     start = time.monotonic()
     compile_blocks(model)
-    compiled = _seconds(run_once)
+    try:
+        compiled = _seconds(run_once)
+    except RuntimeError:
+        # All of torch's compile errors are RuntimeErrors: without a C++ compiler, say, the run goes on as it was.
+        compiled = math.inf
     cost = time.monotonic() - start
     if eager > WORTHWHILE * compiled and (eager - compiled) * steps > cost:
         return True

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -34,11 +35,14 @@ def training_state_files(
 
 
 def read_training_facts(folder: Path) -> dict[str, Any]:
-    """The facts saved with a checkpoint. Errors: CheckpointError when the folder holds no training state."""
+    """The facts saved with a checkpoint. Errors: CheckpointError when the folder holds none that can be read."""
     path = folder / FACTS
     if not path.is_file():
         raise CheckpointError(f"{folder}: no {FACTS}; this folder holds a model, not a run that can be resumed")
-    return json.loads(path.read_text())
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{path}: not JSON: {error}; use an earlier checkpoint") from error
 
 
 def load_training_state(folder: Path, model: nn.Module, optimizers: Optimizers) -> None:
@@ -51,7 +55,18 @@ def load_training_state(folder: Path, model: nn.Module, optimizers: Optimizers) 
         raise CheckpointError(
             f"{path}: state of {', '.join(facts['optimizers'])}; this run uses {', '.join(sorted(optimizers.parts))}"
         )
-    tensors = load_file(folder / TENSORS)
+    try:
+        tensors = load_file(folder / TENSORS)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{folder / TENSORS}: cannot be read: {error}; use an earlier checkpoint") from error
+    found = {key.rpartition("/")[0] for key in tensors}
+    expected = {f"{part}/{name}" for part in optimizers.parts for name in _named(model, optimizers.parts[part])}
+    # Before the first update that was not skipped, optimisers remember nothing at all.
+    if found and found != expected:
+        raise CheckpointError(
+            f"{folder / TENSORS}: state of other parameters than this model's, such as {min(found ^ expected)}; "
+            "resume with the model that was saved"
+        )
     for optimizer_name, part in optimizers.parts.items():
         for name, parameter in _named(model, part).items():
             prefix = f"{optimizer_name}/{name}/"
