@@ -1,4 +1,4 @@
-"""The same shape, data and time: `minimind`'s default recipe against transformers' Qwen3ForCausalLM in a plain loop.
+"""The same shape, data and time: `minimind`'s recipe against transformers' Qwen3ForCausalLM in a plain loop.
 
 The plain loop is what a tutorial would write: rows of one document cut or padded to 340 tokens, batches of 32, all
 logits, AdamW at 5e-4 falling to a tenth by a cosine that ends with the time, gradient clipping at 1. It gets no
@@ -34,12 +34,11 @@ from common import (
     start,
     transformers_model,
 )
-from sides import PaddedLoop, TimedRun, trainer
+from sides import PaddedLoop, TimedRun, train_settings, trainer
 from torch import Tensor, nn
 
 from minimind.model import ModelConfig
 from minimind.tokenizer import Tokenizer
-from minimind.training.settings import TrainConfig
 
 __all__ = ["main"]
 
@@ -92,7 +91,7 @@ def main() -> None:
     valid = read_rows(arguments.valid, arguments.limit)
     config = model_shape(arguments.shape, tokenizer.vocab_size)
     dtypes = dtypes_to_compare(arguments.dtype)
-    ours = TimedRun(lambda: trainer(config, documents, TrainConfig(), dtype=dtypes[-1]), arguments.seconds)
+    ours = TimedRun(lambda: trainer(config, documents, arguments.settings, dtype=dtypes[-1]), arguments.seconds)
     plain = {
         f"transformers, {dtype_name(dtype)}": PlainRun(config, documents, dtype, arguments.seconds) for dtype in dtypes
     }
@@ -127,7 +126,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=300, help="training time of each side (default 300)")
     parser.add_argument("--slice", type=float, default=10, help="seconds of a turn (default 10)")
     parser.add_argument("--dtype", choices=("auto", *DTYPES), default="auto", help="ours (auto: the probe's)")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    arguments.settings = train_settings(parser, arguments.shape)
+    return arguments
 
 
 def _train_in_turn(sides: list[Run], seconds: float, slice_seconds: float) -> None:

@@ -15,7 +15,6 @@ import statistics
 import subprocess
 import sys
 import time
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -26,21 +25,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from minimind.config import load
 from minimind.conversation import Conversation, render
-from minimind.errors import ConfigError
 from minimind.evals.bits_per_byte import cut_documents
 from minimind.model import ModelConfig
 from minimind.tokenizer import Tokenizer
 from minimind.training.precision import fastest_dtype, reuse_freed_memory
-from minimind.training.settings import TrainConfig
 
 __all__ = [
     "DTYPES",
     "SHAPES",
     "Encoded",
     "add_text_options",
-    "add_train_options",
     "dtype_name",
     "dtypes_to_compare",
     "figures_of_child",
@@ -55,7 +50,6 @@ __all__ = [
     "read_rows",
     "seconds_in_turn",
     "start",
-    "train_settings",
     "transformers_model",
     "typical_seconds",
 ]
@@ -79,7 +73,6 @@ SHAPES = {
     ),
     "26m": ModelConfig(),
 }
-RECIPES = Path(__file__).parents[1] / "recipes"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 # Above this much other work for each core, a figure says more about that work.
 BUSY_LOAD = 0.2
@@ -101,24 +94,6 @@ def add_text_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--valid", type=Path, required=True, help="jsonl held out, such as pretrain_valid.jsonl")
     parser.add_argument("--tokenizer", type=Path, required=True, help="tokenizer.json, or the folder that holds it")
     parser.add_argument("--limit", type=int, help="read only so many rows of each file")
-
-
-def add_train_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="an option of TrainConfig")
-
-
-def train_settings(
-    parser: argparse.ArgumentParser, shape: str, assignments: Sequence[str] = (), *, stage: str = "3-pretrain"
-) -> TrainConfig:
-    """What the shape's own recipe trains with, where it has one, or else the defaults; then what --set changes."""
-    recipe = RECIPES / shape / f"{stage}.toml"
-    values = tomllib.loads(recipe.read_text(encoding="utf-8")).get("train", {}) if recipe.is_file() else {}
-    overrides = {name: str(value) for name, value in values.items()}
-    overrides |= {name: value for name, _, value in (assignment.partition("=") for assignment in assignments)}
-    try:
-        return load(TrainConfig, overrides=overrides)
-    except ConfigError as error:
-        parser.error(f"--set: {error}")
 
 
 def start(threads: int) -> None:

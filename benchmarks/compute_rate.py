@@ -12,8 +12,9 @@ and token forward and 4 backward; attention's two products likewise.
 
 The yardstick is the best rate of `F.linear` in float32 at the shapes of the feed-forward part, over several numbers of
 rows. The share of float32's rate is given for bfloat16 too; above 100 % it only says that bfloat16 pays. Tokens are
-random: their values change nothing here. A step is that of the shape's recipe: for 26m 32,768 tokens in 8 micro-batches,
-which take about a minute on two cores; --set batch_tokens=4096 --set accumulate=1 shows what one micro-batch a step costs.
+random: their values change nothing here. A step is that of the shape's recipe: for 26m it has 32,768 tokens in 8
+micro-batches and takes about a minute on two cores. With --set batch_tokens=4096 --set accumulate=1 the optimiser
+weighs eight times as much.
 """
 
 import argparse
@@ -25,16 +26,14 @@ import torch.nn.functional as F
 from common import (
     DTYPES,
     Encoded,
-    add_train_options,
     make_parser,
     model_shape,
     print_machine,
     print_table,
     seconds_in_turn,
     start,
-    train_settings,
 )
-from sides import trainer
+from sides import add_train_options, train_settings, trainer
 
 from minimind.model import ModelConfig, Transformer
 from minimind.training.settings import TrainConfig
@@ -42,7 +41,7 @@ from minimind.training.settings import TrainConfig
 __all__ = ["main"]
 
 CONTEXT = 1024
-# A turn of bare products takes about this long, as a step does.
+# A turn of bare products takes about this long.
 PRODUCT_SECONDS = 0.2
 
 

@@ -35,9 +35,8 @@ from common import (
     print_table,
     seconds_in_turn,
     start,
-    train_settings,
 )
-from sides import PaddedLoop, trainer
+from sides import PaddedLoop, train_settings, trainer
 
 from minimind.data.loader import PackedRows
 from minimind.model import Transformer

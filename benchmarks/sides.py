@@ -4,9 +4,12 @@
 `PaddedLoop` is the usual script: one document a row, cut or padded to one width, all logits, cross entropy, AdamW.
 """
 
+import argparse
 import math
 import time
-from collections.abc import Callable
+import tomllib
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,7 +17,9 @@ import torch.nn.functional as F
 from common import Encoded, typical_seconds
 from torch import Tensor, nn
 
+from minimind.config import load
 from minimind.data.loader import PackedRows
+from minimind.errors import ConfigError
 from minimind.model import ModelConfig, Transformer
 from minimind.objectives.next_token import NextToken
 from minimind.training.compilation import compile_blocks
@@ -23,8 +28,9 @@ from minimind.training.precision import precision_context
 from minimind.training.settings import TrainConfig
 from minimind.training.trainer import Trainer
 
-__all__ = ["IGNORED", "PaddedLoop", "TimedRun", "trainer"]
+__all__ = ["IGNORED", "PaddedLoop", "TimedRun", "add_train_options", "train_settings", "trainer"]
 
+RECIPES = Path(__file__).parents[1] / "recipes"
 CPU = torch.device("cpu")
 # The label that F.cross_entropy leaves out.
 IGNORED = -100
@@ -32,6 +38,24 @@ IGNORED = -100
 PLANNED_SHARE = 0.99
 # After so many steps their own mean says more about the rest than the measurement before them.
 STEPS_TO_TRUST = 10
+
+
+def add_train_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="an option of TrainConfig")
+
+
+def train_settings(
+    parser: argparse.ArgumentParser, shape: str, assignments: Sequence[str] = (), *, stage: str = "3-pretrain"
+) -> TrainConfig:
+    """What the shape's own recipe trains with, where it has one, or else the defaults; then what --set changes."""
+    recipe = RECIPES / shape / f"{stage}.toml"
+    values = tomllib.loads(recipe.read_text(encoding="utf-8")).get("train", {}) if recipe.is_file() else {}
+    overrides = {name: str(value) for name, value in values.items()}
+    overrides |= {name: value for name, _, value in (assignment.partition("=") for assignment in assignments)}
+    try:
+        return load(TrainConfig, overrides=overrides)
+    except ConfigError as error:
+        parser.error(f"--set: {error}")
 
 
 def trainer(

@@ -1,4 +1,4 @@
-"""How well a small model predicts held-out text after so many seconds of training, by the default recipe.
+"""How well a small model predicts held-out text after so many seconds of training by the default recipe.
 
 The schedule is laid out to end with the time (--seconds, and a separate run for each of --marks), from a short
 measurement with a model that is thrown away. The clock counts training steps with the making of their batches;
@@ -14,7 +14,6 @@ import argparse
 from common import (
     DTYPES,
     add_text_options,
-    add_train_options,
     dtype_name,
     dtypes_to_compare,
     held_out_bits_per_byte,
@@ -25,9 +24,8 @@ from common import (
     print_table,
     read_rows,
     start,
-    train_settings,
 )
-from sides import TimedRun, trainer
+from sides import TimedRun, add_train_options, train_settings, trainer
 
 from minimind.tokenizer import Tokenizer
 from minimind.training.settings import TrainConfig

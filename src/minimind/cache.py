@@ -1,6 +1,6 @@
 """The key/value cache: keys and values of earlier tokens, so that a new token costs one position, not the whole text.
 
-`Transformer.hidden_states(tokens, cache=cache)` reads and fills it; `generation.py` decides what goes in. Read that next.
+`Transformer.hidden_states(tokens, cache=cache)` reads and fills it; `generation.py` is what comes next.
 """
 
 from typing import NamedTuple

@@ -6,7 +6,7 @@ vector of the vocabulary to give a score for the next id (`logits`). Nothing her
 
 Legend: B batch, T time, D width, H query heads, G key/value heads, K head width, V vocabulary, E experts.
 Names of fields and parameters are those of Hugging Face's Qwen3, so that a checkpoint needs no translation.
-This file needs torch alone: copy it into a notebook and it runs. Next: `interfaces.py`, then `training/trainer.py`.
+This file needs torch alone. Next: `interfaces.py`, then `training/trainer.py`.
 """
 
 import math
@@ -48,6 +48,24 @@ class ModelConfig:
     """The shape of a model. Defaults are the 26M preset; field names are Hugging Face's.
 
     qk_norm off and attention_bias off is Llama's shape; qk_norm off and attention_bias on is Qwen2's.
+    vocab_size:  rows of the embedding; 6400 stands for as many as the tokenizer has
+    hidden_size:  width of the stream, D
+    num_hidden_layers:  blocks
+    num_attention_heads:  query heads, H
+    num_key_value_heads:  key/value heads, G; each serves H / G query heads
+    head_dim:  width of a head, K
+    intermediate_size:  inner width of the feed-forward part
+    max_position_embeddings:  longest context
+    rope_theta:  base of the rotary frequencies
+    rope_scaling:  YaRN, as a table with rope_type and factor
+    rms_norm_eps:  keeps a norm from dividing by zero
+    tie_word_embeddings:  the embedding is the output matrix, too
+    qk_norm:  normalise queries and keys
+    attention_bias:  add a bias to queries, keys and values
+    num_experts:  feed-forward parts of a mixture, E; 0 is a dense model
+    num_experts_per_tok:  experts that a token takes
+    moe_intermediate_size:  inner width of an expert
+    norm_topk_prob:  the chosen experts' weights sum to 1; the router then cannot learn at one expert a token
     """
 
     vocab_size: int = 6400
@@ -64,8 +82,6 @@ class ModelConfig:
     tie_word_embeddings: bool = True
     qk_norm: bool = True
     attention_bias: bool = False
-    # 0 experts is a dense model. Left unnormalised, a top-1 weight is the router's own probability, which is what
-    # lets the router learn from the language loss; normalised it would be the constant 1.
     num_experts: int = 0
     num_experts_per_tok: int = 1
     moe_intermediate_size: int = 1408
@@ -76,21 +92,14 @@ class ModelConfig:
         for name in (*sizes, "head_dim", "intermediate_size", "moe_intermediate_size", "max_position_embeddings"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
-        if self.num_attention_heads % self.num_key_value_heads:
-            raise ValueError(
-                f"num_attention_heads is {self.num_attention_heads}, which num_key_value_heads "
-                f"({self.num_key_value_heads}) does not divide; expected a multiple"
-            )
+        heads, groups = self.num_attention_heads, self.num_key_value_heads
+        if heads % groups:
+            raise ValueError(f"num_attention_heads is {heads}; expected a multiple of num_key_value_heads ({groups})")
         if self.head_dim % 2:
             raise ValueError(f"head_dim is {self.head_dim}; expected an even number, rotary positions turn pairs")
-        if self.num_experts and not 1 <= self.num_experts_per_tok <= self.num_experts:
-            raise ValueError(
-                f"num_experts_per_tok is {self.num_experts_per_tok}; expected 1 to {self.num_experts}, the num_experts"
-            )
-        scaling = {"rope_type": "default", **(self.rope_scaling or {})}
-        is_yarn = scaling["rope_type"] == "yarn" and isinstance(scaling.get("factor"), int | float)
-        if not is_yarn and scaling["rope_type"] != "default":
-            raise ValueError(f"rope_scaling is {scaling}; expected rope_type 'default', or 'yarn' and a numeric factor")
+        chosen, experts = self.num_experts_per_tok, self.num_experts
+        if experts and not 1 <= chosen <= experts:
+            raise ValueError(f"num_experts_per_tok is {chosen}; expected 1 to {experts}, the num_experts")
 
 
 class Cache(Protocol):
@@ -101,9 +110,7 @@ class Cache(Protocol):
 
     lengths: Tensor
 
-    def layer(self, index: int, positions: Tensor) -> Attend:
-        """How a layer attends to what is stored; the new tokens at `positions` [B, T] are stored, too."""
-        ...
+    def layer(self, index: int, positions: Tensor) -> Attend: ...
 
 
 class HiddenStates(NamedTuple):
@@ -190,8 +197,8 @@ class Block(nn.Module):
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.self_attn = Attention(config)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        is_mixture = config.num_experts > 0
-        self.mlp = MixtureOfExperts(config) if is_mixture else FeedForward(config.hidden_size, config.intermediate_size)
+        dense = (config.hidden_size, config.intermediate_size)
+        self.mlp = MixtureOfExperts(config) if config.num_experts else FeedForward(*dense)
 
     def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], attend: Attend) -> tuple[Tensor, Tensor | None]:
         x = x + self.self_attn(self.input_layernorm(x), rotation, attend)
@@ -304,7 +311,6 @@ def rotary_frequencies(config: ModelConfig, device: torch.device | str = "cpu") 
     context = scaling.get("original_max_position_embeddings") or config.max_position_embeddings
 
     def pair_that_turns(times: float) -> float:
-        """The index of the pair that makes this many full turns within the original context."""
         return half * math.log(context / (times * 2 * math.pi)) / math.log(config.rope_theta)
 
     low = max(math.floor(pair_that_turns(scaling.get("beta_fast") or 32)), 0)

@@ -95,7 +95,7 @@ class _Worker:
     def _died(self) -> DataError:
         self._process.join()
         return DataError(
-            f"a process that encodes ended with code {self._process.exitcode}: if it was killed for lack of memory, use "
+            f"a process that encodes ended with code {self._process.exitcode}: if killed for lack of memory, use "
             "fewer workers; a script has to call prepare under `if __name__ == '__main__':`"
         )
 

@@ -51,7 +51,8 @@ class _WeightedCrossEntropy(torch.autograd.Function):
             part = slice(start, start + SLICE_TOKENS)
             log_probabilities = (states[part] @ matrix.T).log_softmax(-1, dtype=torch.float32)  # [n, V]
             chosen = targets[part, None]
-            total -= log_probabilities.gather(1, chosen).squeeze(1) @ weights[part]
+            # Not a product of vectors: autocast would round it to bfloat16.
+            total -= (log_probabilities.gather(1, chosen).squeeze(1) * weights[part]).sum()
             if states_gradient is None or matrix_gradient is None:
                 continue
             # d total / d logits = w · (softmax − one-hot), written over the log-probabilities.

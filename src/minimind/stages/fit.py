@@ -3,7 +3,10 @@
 A stage brings a model, an objective, its data and a run; `fit` brings them together. No stage has a loop of its own.
 """
 
+import hashlib
+import json
 import math
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -25,7 +28,7 @@ from minimind.model import Transformer
 from minimind.run import Run, RunReader
 from minimind.tokenizer import Tokenizer
 from minimind.training.compilation import compile_blocks, compile_if_faster
-from minimind.training.distributed import World, join, leave
+from minimind.training.distributed import World, join, leave, num_processes
 from minimind.training.optimizer import Optimizers, make_optimizers
 from minimind.training.precision import fastest_dtype, precision_context, reuse_freed_memory
 from minimind.training.progress import TrainingProgress
@@ -73,14 +76,23 @@ class Task:
 
 
 def open_documents(data: DataConfig, tokenizer: Tokenizer, folder: Path) -> tuple[Documents, Documents | None]:
-    """The training and validation documents: prepared ones as they are, raw sources prepared into `folder`/data."""
+    """The training and validation documents: prepared ones as they are, raw sources prepared into `folder`/data-*.
+
+    Errors: ConfigError for raw sources and several processes, of which each would prepare them; DataError
+    """
     from minimind.data.prepare import prepare
     from minimind.data.shards import ShardSet
 
     place = Path(data.source[0])
     if not (len(data.source) == 1 and (place / "train" / "index.json").is_file()):
-        place = folder / "data"
+        # Another source, tried before the run began, must not be taken for this one.
+        place = folder / f"data-{hashlib.sha256(json.dumps(data.source).encode()).hexdigest()[:8]}"
         if not (place / "train" / "index.json").is_file():
+            if num_processes() > 1:
+                raise ConfigError(
+                    f"data.source is {', '.join(data.source)}, which {num_processes()} processes would each prepare; "
+                    "prepare it first with `minimind prepare`, and name the folder that it writes"
+                )
             prepare(data.source, tokenizer, place)
     valid = place / "valid"
     return ShardSet.open(place / "train", tokenizer), ShardSet.open(valid, tokenizer) if valid.is_dir() else None
@@ -202,7 +214,12 @@ class _Fit:
                 if self.world.is_main:
                     print(f"warning: {error}; trying the checkpoint before it")
                 continue
-            saved, _ = load_model(folder)
+            saved, tokenizer = load_model(folder)
+            if tokenizer.fingerprint != self.task.tokenizer.fingerprint:
+                raise CheckpointError(
+                    f"{folder}: trained with tokenizer {tokenizer.fingerprint[:12]}, got "
+                    f"{self.task.tokenizer.fingerprint[:12]}; set the tokenizer back or choose another run folder"
+                )
             self.model.load_state_dict(saved.state_dict())
             return folder
         if folders:
@@ -292,8 +309,11 @@ class _Fit:
                 "dtype": str(self.dtype).removeprefix("torch."),
                 "compiled": self.is_compiled,
             }
+            folder = self.run.checkpoint_folder(step)
+            # If one is there already, it was damaged and passed over when this run was resumed.
+            shutil.rmtree(folder, ignore_errors=True)
             save_checkpoint(
-                self.run.checkpoint_folder(step),
+                folder,
                 self.model,
                 self.task.tokenizer,
                 extra_files=training_state_files(facts, self.model, self.optimizers),

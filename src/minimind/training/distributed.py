@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["World", "join", "leave"]
+__all__ = ["World", "join", "leave", "num_processes"]
 
 BUCKET_ELEMENTS = 16 * 2**20
 
@@ -58,12 +58,17 @@ class World:
         """Overwrite the tensors of all ranks with those of rank 0."""
         if self.size > 1:
             for tensor in tensors:
-                dist.broadcast(tensor, src=0)
+                dist.broadcast(tensor.detach(), src=0)
 
     def wait(self) -> None:
         """Until all ranks are here."""
         if self.size > 1:
             dist.barrier()
+
+
+def num_processes() -> int:
+    """How many processes `torchrun` started, this one included."""
+    return int(os.environ.get("WORLD_SIZE", 1))
 
 
 def join(device: str = "auto", timeout_seconds: float = 600) -> World:
@@ -72,7 +77,7 @@ def join(device: str = "auto", timeout_seconds: float = 600) -> World:
     device: "cpu", "cuda" or "auto" (a GPU where there is one)
     """
     use_cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
-    size, local_rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("LOCAL_RANK", 0))
+    size, local_rank = num_processes(), int(os.environ.get("LOCAL_RANK", 0))
     place = torch.device("cuda", local_rank) if use_cuda else torch.device("cpu")
     if use_cuda:
         torch.cuda.set_device(place)
