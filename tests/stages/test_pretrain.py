@@ -1,26 +1,117 @@
-"""A fresh model has the tokenizer's vocabulary."""
+"""`minimind pretrain` makes a model that continues the text it has seen, dense or mixture."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
+from minimind.checkpoint import load_model
+from minimind.cli import main
+from minimind.data.prepare import PrepareOptions, prepare
 from minimind.errors import ConfigError
+from minimind.generation import generate
 from minimind.model import ModelConfig
+from minimind.run import RunReader
 from minimind.stages.pretrain import make_model
 from minimind.tokenizer import Tokenizer
 
-TEXTS = ["one two three four five six seven eight nine ten"] * 3
+SENTENCES = [
+    f"the {size} {animal} sat on the {place} and looked at the moon"
+    for size in ("big", "small", "old", "red")
+    for animal in ("cat", "dog", "fox", "hen")
+    for place in ("mat", "log", "hill")
+]
+TINY = {
+    "model.hidden_size": 32,
+    "model.num_hidden_layers": 2,
+    "model.num_attention_heads": 4,
+    "model.num_key_value_heads": 2,
+    "model.head_dim": 8,
+    "model.intermediate_size": 64,
+    "data.context": 64,
+    "train.steps": 40,
+    "train.batch_tokens": 512,
+    "train.valid_every": 20,
+    "train.warmup_steps": 2,
+    "train.dtype": "float32",
+    "train.device": "cpu",
+}
+EXPERTS = {"model.num_experts": 4, "model.num_experts_per_tok": 2, "model.moe_intermediate_size": 32}
 
 
-def shape(**changes: int) -> ModelConfig:
-    small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1, "num_key_value_heads": 1}
-    return ModelConfig(**small, head_dim=16, intermediate_size=16, **changes)  # pyright: ignore[reportArgumentType]
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tokenizer and prepared text."""
+    folder = tmp_path_factory.mktemp("prepared")
+    tokenizer = Tokenizer.train(SENTENCES, 320)
+    tokenizer.save(folder / "tokenizer")
+    (folder / "text.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in SENTENCES))
+    prepare([folder / "text.jsonl"], tokenizer, folder / "data", PrepareOptions(valid_fraction=0.15, workers=1))
+    return folder
 
 
-def test_the_vocabulary_is_the_tokenizers_unless_more_rows_are_asked_for() -> None:
-    tokenizer = Tokenizer.train(TEXTS, 300)
-    assert make_model(shape(), tokenizer, 0).config.vocab_size == 300
-    assert make_model(shape(vocab_size=320), tokenizer, 0).config.vocab_size == 320
+def start(prepared: Path, run: Path, **changes: Any) -> int:
+    """`minimind pretrain` with these options; underscores stand for the dots of their names."""
+    options = {"run": run, "tokenizer": prepared / "tokenizer", "data.source": prepared / "data", **TINY, **changes}
+    return main(["pretrain", *(word for name, value in options.items() for word in (f"--{name}", str(value)))])
 
 
-def test_a_vocabulary_smaller_than_the_tokenizers_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"299.*300"):
-        make_model(shape(vocab_size=299), Tokenizer.train(TEXTS, 300), 0)
+@pytest.mark.parametrize("changes", [{}, EXPERTS])
+def test_a_model_learns_to_continue_its_text(prepared: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
+    assert start(prepared, tmp_path / "run", **changes) == 0
+    rows = RunReader(tmp_path / "run").metrics()
+    assert rows[0]["valid_loss"] == pytest.approx(math.log(320), abs=0.1)
+    assert rows[-1]["valid_loss"] < 1.0 and rows[-1]["bits_per_byte"] < 0.5
+    assert ("router_balance" in rows[-1]) == bool(changes)
+    model, tokenizer = load_model(tmp_path / "run")
+    (text,) = generate(model, tokenizer, ["the old fox sat on the"], max_tokens=20, temperature=0.0)
+    assert text.endswith("and looked at the moon")
+
+
+def test_samples_are_kept_beside_the_curves(prepared: Path, tmp_path: Path) -> None:
+    start(prepared, tmp_path / "run", **{"train.steps": 4, "train.valid_every": 2, "sample_prompts": "the red"})
+    samples = RunReader(tmp_path / "run").samples()
+    assert [(row["step"], row["prompt"]) for row in samples] == [(2, "the red"), (4, "the red")]
+
+
+def test_a_mistake_is_one_line_and_leaves_no_run_behind(
+    prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert start(prepared, tmp_path / "run", **{"model.num_key_value_heads": 3}) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "num_attention_heads is 4, which num_key_value_heads (3) does not divide" in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_numbers_that_are_not_finite_are_refused(
+    prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert start(prepared, tmp_path / "run", **{"train.steps": "none", "train.epochs": "inf"}) == 2
+    assert "--train.epochs: Input should be a finite number" in capsys.readouterr().err
+
+
+# ---- a fresh model
+
+
+TOKENIZER = Tokenizer.train(SENTENCES, 320)
+
+
+def test_the_vocabulary_is_the_tokenizers_unless_more_is_asked_for() -> None:
+    assert make_model(ModelConfig(num_hidden_layers=1), TOKENIZER, 0).config.vocab_size == 320
+    assert make_model(ModelConfig(num_hidden_layers=1, vocab_size=384), TOKENIZER, 0).config.vocab_size == 384
+
+
+def test_a_vocabulary_that_is_too_small_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"model.vocab_size is 300, the tokenizer has 320 ids; leave the option out"):
+        make_model(ModelConfig(vocab_size=300), TOKENIZER, 0)
+
+
+def test_weights_depend_on_the_seed_alone() -> None:
+    config = ModelConfig(num_hidden_layers=1, hidden_size=32)
+    one = make_model(config, TOKENIZER, 5).embed_tokens.weight
+    torch.rand(7)
+    assert torch.equal(one, make_model(config, TOKENIZER, 5).embed_tokens.weight)
+    assert not torch.equal(one, make_model(config, TOKENIZER, 6).embed_tokens.weight)

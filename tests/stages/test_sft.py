@@ -1,48 +1,97 @@
-"""Fine-tuning starts from a saved model and learns only what the assistant says."""
+"""`minimind sft` teaches a model to answer, and what others say in the conversation is not learnt."""
 
 import json
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 
 from minimind.checkpoint import load_model, save_checkpoint
-from minimind.config import load
+from minimind.cli import main
+from minimind.conversation import Message, render_prompt
+from minimind.data.prepare import PrepareOptions, prepare
+from minimind.generation import complete
 from minimind.model import ModelConfig, Transformer
 from minimind.run import RunReader
-from minimind.stages.sft import SftConfig, run
+from minimind.sampling import Sampling
 from minimind.tokenizer import Tokenizer
 
+ANSWERS = {"who are you?": "I am a small model.", "what do cats eat?": "Cats eat fish.", "is the sun hot?": "Very hot."}
+SETTINGS = {
+    "data.context": 96,
+    "train.steps": 60,
+    "train.batch_tokens": 288,
+    "train.valid_every": 60,
+    "train.warmup_steps": 2,
+    "train.dtype": "float32",
+    "train.device": "cpu",
+}
 
-def test_an_answer_that_is_always_the_same_is_soon_expected(tmp_path: Path) -> None:
-    rows = [
-        {"messages": [{"role": "user", "content": f"Say {n}."}, {"role": "assistant", "content": "Yes."}]}
-        for n in range(300)
-    ]
-    (tmp_path / "chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    tokenizer = Tokenizer.train([f"Say {n}. Yes." for n in range(300)], 296)
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a fresh model and prepared conversations."""
+    folder = tmp_path_factory.mktemp("base")
+    tokenizer = Tokenizer.train([f"{question} {answer} " * 9 for question, answer in ANSWERS.items()], 340)
+    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
     torch.manual_seed(0)
-    shape = ModelConfig(
-        vocab_size=296,
-        hidden_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=16,
-        intermediate_size=32,
-        max_position_embeddings=256,
-    )
-    save_checkpoint(tmp_path / "base", Transformer(shape), tokenizer)
-    options = {
-        "run": str(tmp_path / "run"),
-        "model": str(tmp_path / "base"),
-        "data.source": str(tmp_path / "chats.jsonl"),
-        "data.context": "64",
-        "train.batch_tokens": "512",
-        "train.warmup_steps": "2",
-        "train.steps": "20",
-        "train.dtype": "float32",
-    }
-    run(load(SftConfig, None, options))
-    losses = [row["valid_loss"] for row in RunReader(tmp_path / "run").metrics() if "valid_loss" in row]
-    assert losses[-1] < 0.5 * losses[0]
-    assert load_model(tmp_path / "run")[0].config == shape
+    model = Transformer(ModelConfig(vocab_size=340, head_dim=8, intermediate_size=64, **shape))
+    save_checkpoint(folder / "model", model, tokenizer)
+    rows = [
+        {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
+        for question, answer in ANSWERS.items()
+    ]
+    (folder / "chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    prepare([folder / "chats.jsonl"], tokenizer, folder / "data", PrepareOptions(valid_fraction=0, workers=1))
+    return folder
+
+
+def start(base: Path, run: Path, **changes: Any) -> int:
+    options = {"run": run, "model": base / "model", "data.source": base / "data", **SETTINGS, **changes}
+    return main(["sft", *(word for name, value in options.items() for word in (f"--{name}", str(value)))])
+
+
+@pytest.fixture(scope="module")
+def run(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sft") / "run"
+    assert start(base, folder, sample_prompts="who are you?") == 0
+    return folder
+
+
+def test_the_model_gives_the_answers_it_was_taught_and_stops(run: Path) -> None:
+    model, tokenizer = load_model(run)
+    prompts = [render_prompt([Message("user", question)], (), tokenizer) for question in ANSWERS]
+    answers = complete(model, tokenizer, prompts, Sampling(temperature=0.0, max_tokens=64))
+    assert [(answer.text.strip(), answer.finish_reason) for answer in answers] == [
+        (answer, "stop") for answer in ANSWERS.values()
+    ]
+
+
+def test_samples_are_answers_to_questions(run: Path) -> None:
+    (sample,) = RunReader(run).samples()
+    assert (sample["step"], sample["prompt"], sample["text"].strip()) == (60, "who are you?", "I am a small model.")
+
+
+def test_questions_are_not_learnt(base: Path, run: Path) -> None:
+    """The trained model finds answers certain, and the questions, which had no weight, no likelier than at random."""
+    model, tokenizer = load_model(run)
+    for question, answer in ANSWERS.items():
+        prompt = render_prompt([Message("user", question)], (), tokenizer)
+        spoken = torch.tensor([*prompt, *tokenizer.encode(answer), tokenizer.eos_id])
+        losses = -model(spoken[None, :-1])[0].log_softmax(-1).gather(1, spoken[1:, None])[:, 0]
+        start = prompt.index(tokenizer.encode(question)[0])
+        assert losses[len(prompt) - 1 :].mean() < 0.2
+        assert losses[start - 1 : start + 3].mean() > 4.0
+
+
+def test_the_model_to_start_from_is_not_changed(base: Path, run: Path) -> None:
+    fresh = load_model(base / "model")[0].state_dict()
+    trained = load_model(run)[0].state_dict()
+    assert not torch.equal(fresh["layers.0.mlp.down_proj.weight"], trained["layers.0.mlp.down_proj.weight"])
+    assert not fresh["layers.0.mlp.down_proj.weight"].any(), "as it was saved"
+
+
+def test_a_model_that_is_not_there_is_named(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert start(base, tmp_path / "run", model=tmp_path / "gone") == 2
+    assert "gone: not there; expected a model folder or a run's folder" in capsys.readouterr().err

@@ -1,8 +1,8 @@
 """Two optimisers side by side: Muon for matrices between hidden states, AdamW for everything else.
 
 AdamW scales each number by its own history. Muon treats a matrix as one object: it follows the momentum's direction
-with all singular values pushed to 1, so rare directions are learnt as fast as common ones. At this size that is worth
-about a factor of two in tokens (docs/experiments). Embeddings, the head, norms and biases are not such matrices.
+with all singular values pushed to 1, so rare directions are learnt as fast as common ones. Embeddings, the head, norms
+and biases are not such matrices.
 
 Source: Loshchilov & Hutter 2017, arXiv:1711.05101; Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural
 networks"; the scale by the matrix's shape is theirs too.

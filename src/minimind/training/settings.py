@@ -10,7 +10,7 @@ __all__ = ["TrainConfig"]
 
 
 class TrainConfig(Config):
-    """The defaults are the recipe that won the sweep in docs/experiments/time-to-loss.md."""
+    """How the weights are updated. What is known of the defaults is in docs/experiments/time-to-loss.md."""
 
     model_config = ConfigDict(allow_inf_nan=False)
 
