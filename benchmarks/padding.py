@@ -58,6 +58,7 @@ def main() -> None:
         print("\n".join(map(str, _memory_of(arguments, tokenizer, documents))))
         return
     print_machine()
+    arguments.dtypes = dtypes_to_compare(arguments.dtype)
     if arguments.conversations:
         documents = load_conversations(arguments.conversations, tokenizer, arguments.limit)
         _compare_speed("conversations", arguments, tokenizer, documents, batch=arguments.sft_batch)
@@ -92,7 +93,7 @@ def _compare_speed(
     kind: str, arguments: argparse.Namespace, tokenizer: Tokenizer, documents: Encoded, *, batch: int
 ) -> None:
     config = model_shape(arguments.shape, tokenizer.vocab_size)
-    dtypes, settings = dtypes_to_compare(arguments.dtype), arguments.settings[kind]
+    dtypes, settings = arguments.dtypes, arguments.settings[kind]
     ours = {dtype: trainer(config, documents, settings, dtype=dtype, context=arguments.context) for dtype in dtypes}
     plain = {
         dtype: PaddedLoop(Transformer(config), documents, width=WIDTHS[kind], batch=batch, dtype=dtype)
@@ -121,7 +122,7 @@ def _compare_speed(
 
 def _compare_memory(arguments: argparse.Namespace) -> None:
     rows = []
-    for dtype in dtypes_to_compare(arguments.dtype):
+    for dtype in arguments.dtypes:
         peaks = {
             side: figures_of_child([*sys.argv, "--memory-of", side, "--dtype", dtype_name(dtype)])
             for side in ("ours", "plain")

@@ -148,7 +148,7 @@ def test_the_upstream_shapes_have_the_upstream_number_of_parameters(experts: dic
     [
         ({"vocab_size": 0}, "vocab_size is 0; expected at least 1"),
         ({"num_hidden_layers": -1}, "num_hidden_layers is -1; expected at least 1"),
-        ({"num_key_value_heads": 3}, "num_attention_heads is 4, which num_key_value_heads .3. does not divide"),
+        ({"num_key_value_heads": 3}, r"num_attention_heads is 4; expected a multiple of num_key_value_heads \(3\)"),
         ({"head_dim": 7}, "head_dim is 7; expected an even number"),
         ({**EXPERTS, "num_experts_per_tok": 5}, "num_experts_per_tok is 5; expected 1 to 4"),
         ({**EXPERTS, "num_experts_per_tok": 0}, "num_experts_per_tok is 0; expected 1 to 4"),

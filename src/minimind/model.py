@@ -97,9 +97,12 @@ class ModelConfig:
             raise ValueError(f"num_attention_heads is {heads}; expected a multiple of num_key_value_heads ({groups})")
         if self.head_dim % 2:
             raise ValueError(f"head_dim is {self.head_dim}; expected an even number, rotary positions turn pairs")
-        chosen, experts = self.num_experts_per_tok, self.num_experts
-        if experts and not 1 <= chosen <= experts:
-            raise ValueError(f"num_experts_per_tok is {chosen}; expected 1 to {experts}, the num_experts")
+        if self.num_experts and not 1 <= self.num_experts_per_tok <= self.num_experts:
+            raise ValueError(f"num_experts_per_tok is {self.num_experts_per_tok}; expected 1 to {self.num_experts}")
+        scaling = self.rope_scaling or {}
+        is_yarn = scaling.get("rope_type") == "yarn" and isinstance(scaling.get("factor"), int | float)
+        if not is_yarn and scaling.get("rope_type", "default") != "default":
+            raise ValueError(f"rope_scaling is {scaling}; expected rope_type 'default', or 'yarn' and a numeric factor")
 
 
 class Cache(Protocol):
@@ -302,19 +305,16 @@ def rotary_frequencies(config: ModelConfig, device: torch.device | str = "cpu") 
              arXiv:2309.00071: slow pairs are slowed by s, fast ones kept, with a ramp between.
     """
     half = config.head_dim // 2
-    exponents = torch.arange(half, dtype=torch.float32, device=device) / half
-    frequencies = 1 / config.rope_theta**exponents
+    frequencies = 1 / config.rope_theta ** (torch.arange(half, dtype=torch.float32, device=device) / half)
     scaling = config.rope_scaling
     if scaling is None or scaling.get("rope_type", "default") == "default":
         return frequencies, 1.0
     factor = scaling["factor"]
     context = scaling.get("original_max_position_embeddings") or config.max_position_embeddings
-
-    def pair_that_turns(times: float) -> float:
-        return half * math.log(context / (times * 2 * math.pi)) / math.log(config.rope_theta)
-
-    low = max(math.floor(pair_that_turns(scaling.get("beta_fast") or 32)), 0)
-    high = min(math.ceil(pair_that_turns(scaling.get("beta_slow") or 1)), config.head_dim - 1)
+    # The pairs that make so many full turns within the original context; the ramp lies between the two.
+    turns = [scaling.get("beta_fast") or 32, scaling.get("beta_slow") or 1]
+    fast, slow = (half * math.log(context / (times * 2 * math.pi)) / math.log(config.rope_theta) for times in turns)
+    low, high = max(math.floor(fast), 0), min(math.ceil(slow), config.head_dim - 1)
     ramp = ((torch.arange(half, device=device) - low) / max(high - low, 0.001)).clamp(0, 1)
     attention_factor = scaling.get("attention_factor") or 0.1 * math.log(factor) + 1.0
     return frequencies / factor * ramp + frequencies * (1 - ramp), attention_factor

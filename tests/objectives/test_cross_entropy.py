@@ -89,6 +89,14 @@ def test_bfloat16_states_give_a_close_loss_and_gradients_of_their_own_type() -> 
     assert_same(inputs, tolerance=0.02)
 
 
+def test_under_autocast_the_sum_is_not_rounded() -> None:
+    """Autocast would make a product of two vectors in bfloat16, and report a loss of three digits."""
+    inputs = problem(300, torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = weighted_cross_entropy(**inputs)
+    torch.testing.assert_close(inside, weighted_cross_entropy(**inputs), rtol=1e-6, atol=0)
+
+
 def test_what_is_frozen_gets_no_gradient_and_changes_none() -> None:
     inputs = problem(300)
     _, states_gradient, matrix_gradient = loss_and_gradients(weighted_cross_entropy, inputs)

@@ -82,7 +82,7 @@ def test_a_mistake_is_one_line_and_leaves_no_run_behind(
 ) -> None:
     assert start(prepared, tmp_path / "run", **{"model.num_key_value_heads": 3}) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "num_attention_heads is 4, which num_key_value_heads (3) does not divide" in line
+    assert "num_attention_heads is 4; expected a multiple of num_key_value_heads (3)" in line
     assert not (tmp_path / "run").exists()
 
 
