@@ -1,7 +1,6 @@
 """Reading rows: every line is a good row, a bad one with its reason, or blank, whatever the file is made of."""
 
 import gzip
-import io
 import json
 import sys
 from collections.abc import Callable
@@ -120,10 +119,12 @@ def test_an_empty_file_is_named(tmp_path: Path, name: str) -> None:
     ("data", "value"), [(b' \n{"text": "a"}\n', {"text": "a"}), (b"words {and} words\n", {"text": "words {and} words"})]
 )
 def test_standard_input_is_lines_of_json_or_plain_text(
-    monkeypatch: pytest.MonkeyPatch, data: bytes, value: dict[str, str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: bytes, value: dict[str, str]
 ) -> None:
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
-    [row] = read_rows(["-"])
+    (tmp_path / "piped").write_bytes(data)
+    with (tmp_path / "piped").open() as piped:
+        monkeypatch.setattr(sys, "stdin", piped)
+        [row] = read_rows(["-"])
     assert (row.path, row.value) == ("<stdin>", value)
 
 

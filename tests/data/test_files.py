@@ -1,6 +1,9 @@
 """Which files a source means, and that their bytes arrive whole or with a word about it."""
 
 import gzip
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -103,6 +106,39 @@ def test_standard_input_and_what_is_built_in_have_no_path() -> None:
     found = find_files(["-", "builtin://texts"])
     assert found == [DataFile("<stdin>", None, ""), DataFile("builtin://texts", None, "builtin")]
     assert total_size(found) is None and total_size(found[1:]) == 0
+
+
+PROGRAM = """
+from minimind.data.files import ByteStream, find_files
+
+stream = ByteStream(find_files(["-"])[0])
+print("ready", flush=True)
+while stream.read(1 << 20):
+    pass
+"""
+
+
+def test_ctrl_c_is_noticed_while_a_pipe_is_silent() -> None:
+    pipe = subprocess.PIPE
+    programs = [
+        subprocess.Popen([sys.executable, "-c", PROGRAM], stdin=pipe, stdout=pipe, stderr=pipe) for _ in range(6)
+    ]
+    for program in programs:
+        assert program.stdin and program.stdout
+        program.stdin.write(b"x" * 4096)
+        program.stdin.flush()
+        assert program.stdout.readline() == b"ready\n"
+        # The signal arrives while this is read, or just after; the pipe then gives no more.
+        program.stdin.write(b"x" * 70_000)
+        program.stdin.flush()
+        program.send_signal(signal.SIGINT)
+    try:
+        codes = [program.wait(20) for program in programs]
+    finally:
+        for program in programs:
+            program.kill()
+            program.communicate()
+    assert codes == [-signal.SIGINT] * len(programs)
 
 
 def test_sizes_add_up(tmp_path: Path) -> None:

@@ -212,8 +212,6 @@ if __name__ == "__main__":
 """
 
 
-# Slow because it is not sound yet: beside other load it has hung, in the program or in the test, until its time limit.
-@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="sends a signal")
 def test_ctrl_c_leaves_nothing_behind(tmp_path: Path, tokenizer: Tokenizer) -> None:
     tokenizer.save(tmp_path / "tokenizer")

@@ -56,7 +56,7 @@ OPTIONS = {
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a tokenizer and prepared text."""
     folder, draw = tmp_path_factory.mktemp("prepared"), random.Random(0)
-    words = "the cat dog sat ran on mat log sun moon tree red blue small and then we they saw".split()
+    words = ["the", "cat", "dog", "sat", "ran", "on", "mat", "log", "sun", "moon", "tree", "and", "then", "we", "saw"]
     texts = [" ".join(draw.choices(words, k=draw.randint(3, 40))) for _ in range(80)]
     tokenizer = Tokenizer.train(texts, 320)
     tokenizer.save(folder / "tokenizer")
@@ -96,7 +96,7 @@ def digest(run: Path) -> dict[str, str]:
 
 def is_at(run: Path, step: int) -> bool:
     path = run / "metrics.jsonl"
-    return path.is_file() and path.read_bytes().count(b"\n") > step
+    return path.read_bytes().count(b"\n") > step if path.is_file() else step < 0
 
 
 def wait_for(run: Path, step: int, seconds: float = 60) -> None:
@@ -134,17 +134,16 @@ def test_a_signal_ends_a_command_with_its_code_and_loses_no_step(
 
 
 def kill_and_resume(prepared: Path, folder: Path, whole: Path, trials: int) -> list[int]:
-    """Kill `trials` runs at random instants, finish each and compare it; returns the steps they had logged when killed."""
+    """Kill runs at random instants, finish each and compare it; returns the steps they had logged when killed."""
     draw, seconds = random.Random(0), RunReader(whole).metrics()[-1]["seconds"]
     reached = []
     for trial in range(trials):
         run = folder / f"run-{trial}"
         words = command(prepared, run)
         process = start(words)
-        while process.is_alive() and not run.is_dir():
-            time.sleep(0.001)
-        # From the first file of the run to somewhat beyond its end; a busy machine stretches it.
-        process.join(draw.uniform(0, 1.5 * seconds + 0.2))
+        # A random step, however fast the machine is, and a random instant in it or in the next; -1 is before the first.
+        wait_for(run, draw.randint(-1, STEPS - 1))
+        time.sleep(draw.uniform(0, 2 * seconds / STEPS))
         process.kill()
         process.join()
         reached.append(rows(run)[-1]["step"] if is_at(run, 0) else -1)
@@ -177,21 +176,6 @@ def test_a_run_killed_again_and_again_gets_there(prepared: Path, tmp_path: Path,
         process.join()
     finish(words)
     assert (rows(run), digest(run)) == (rows(whole), digest(whole))
-
-
-def test_after_the_death_of_a_run_its_folder_is_free_but_not_before(prepared: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    words = command(prepared, run, **{"train.steps": 100_000})
-    process = start(words)
-    wait_for(run, 2)
-    assert main(words) == 2, "this process may not write there, too"
-    process.kill()
-    process.join()
-    second = start(words)
-    wait_for(run, 6)
-    os.kill(second.pid, signal.SIGTERM)
-    second.join(60)
-    assert second.exitcode == 143
 
 
 # ---- another number of processes

@@ -9,13 +9,14 @@ import glob
 import gzip
 import importlib
 import os
+import select
 import sys
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from minimind.data.hub import HUB_PREFIX, Hub, HuggingFaceHub, find_on_hub
 from minimind.errors import DataError
@@ -65,9 +66,9 @@ class ByteStream:
     """The unpacked bytes of a file, without its byte order mark."""
 
     def __init__(self, file: DataFile) -> None:
-        self.name, self._is_piped = file.name, file.path is None
+        self.name = file.name
         with _named(self.name):
-            self._raw: BinaryIO = sys.stdin.buffer if file.path is None else file.path.open("rb")
+            self._raw: Any = _StandardInput() if file.path is None else file.path.open("rb")
         try:
             self._unpacked, self._start = self._begin(file.compression)
         except BaseException:
@@ -95,11 +96,39 @@ class ByteStream:
     @property
     def position(self) -> int:
         """Bytes taken from the disk so far."""
-        return 0 if self._is_piped else self._raw.tell()
+        return self._raw.tell()
 
     def close(self) -> None:
-        if not self._is_piped:
-            self._raw.close()
+        self._raw.close()
+
+
+class _StandardInput:
+    """What is piped in, as far as it is needed.
+
+    `sys.stdin.buffer` asks the system again and again until it has all it wants. A signal that arrives between two
+    answers is noticed after the next one, and a silent pipe gives none: Ctrl-C would be lost. So this looks up each
+    second.
+    """
+
+    def __init__(self) -> None:
+        self._descriptor, self._has_ended = sys.stdin.fileno(), False
+
+    def read(self, size: int) -> bytes:
+        parts: list[bytes] = []
+        while size and not self._has_ended:
+            while not select.select([self._descriptor], [], [], 1.0)[0]:
+                pass
+            part = os.read(self._descriptor, size)
+            parts.append(part)
+            size -= len(part)
+            self._has_ended = not part
+        return b"".join(parts)
+
+    def tell(self) -> int:
+        return 0
+
+    def close(self) -> None:
+        """It is not ours."""
 
 
 def find_files(sources: Iterable[str | Path], hub: Hub | None = None) -> list[DataFile]:
@@ -172,7 +201,7 @@ def _format_of(name: str) -> str:
     return "" if is_packed and format_ == "parquet" else format_
 
 
-def _unpack(raw: BinaryIO, compression: str) -> Any:
+def _unpack(raw: Any, compression: str) -> Any:
     if compression == ".gz":
         return gzip.GzipFile(fileobj=raw)
     if compression == ".zst":
