@@ -59,7 +59,7 @@ class DataConfig(Config):
 class Task:
     """What a stage brings.
 
-    sample: step -> (prompt, text) pairs to keep beside the curves
+    sample: the model -> (prompt, text) pairs to keep beside the curves
     """
 
     name: str
