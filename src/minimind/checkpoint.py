@@ -8,6 +8,7 @@ compares hashes, fields, names, shapes and values before a weight is used. `conf
 config.json, `folder.py` how to write a folder atomically; `model.py` says what the weights mean.
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -26,7 +27,15 @@ from minimind.folder import has_manifest, verify_folder, write_folder
 from minimind.model import ModelConfig, Transformer
 from minimind.tokenizer import Tokenizer
 
-__all__ = ["CheckpointInfo", "checkpoint_info", "find_checkpoint", "load_model", "save_checkpoint", "verify_checkpoint"]
+__all__ = [
+    "CheckpointInfo",
+    "checkpoint_info",
+    "find_checkpoint",
+    "fingerprint",
+    "load_model",
+    "save_checkpoint",
+    "verify_checkpoint",
+]
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -111,6 +120,15 @@ def load_model(
     state = {name.removeprefix("model."): tensor.to(device) for name, tensor in weights.items()}
     model.load_state_dict(state, assign=True)
     return model.eval(), tokenizer
+
+
+def fingerprint(model: Transformer) -> str:
+    """Of the weights: sha256 over names and values, the same for equal models wherever they lie."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().data)
+    return digest.hexdigest()
 
 
 def verify_checkpoint(folder: Path | str) -> list[str]:

@@ -1,6 +1,7 @@
 """`minimind sft` teaches a model to answer, and what others say in the conversation is not learnt."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -95,3 +96,28 @@ def test_the_model_to_start_from_is_not_changed(base: Path, run: Path) -> None:
 def test_a_model_that_is_not_there_is_named(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert start(base, tmp_path / "run", model=tmp_path / "gone") == 2
     assert "gone: not there; expected a model folder or a run's folder" in capsys.readouterr().err
+
+
+def test_a_run_is_not_resumed_from_another_model_or_other_data_of_the_same_name(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Trained anew under the same path, a base model would otherwise leave a stale fine-tune behind, in silence."""
+    own = tmp_path / "own"
+    shutil.copytree(base, own)
+    assert start(own, tmp_path / "run", **{"train.steps": 2}) == 0
+    assert start(own, tmp_path / "run", **{"train.steps": 2}) == 0, "nothing has changed yet"
+
+    model, tokenizer = load_model(own / "model")
+    with torch.no_grad():
+        model.norm.weight[0] += 1
+    save_checkpoint(own / "model", model, tokenizer)
+    assert start(own, tmp_path / "run", **{"train.steps": 2}) == 2
+    assert f"{tmp_path / 'run'}: model is no longer what this run began with" in capsys.readouterr().err
+
+    shutil.rmtree(own)
+    shutil.copytree(base, own)
+    rows = (own / "chats.jsonl").read_text().splitlines()[:2]
+    (own / "chats.jsonl").write_text("\n".join(rows) + "\n")
+    prepare([own / "chats.jsonl"], tokenizer, own / "data", PrepareOptions(valid_fraction=0, workers=1))
+    assert start(own, tmp_path / "run", **{"train.steps": 2}) == 2
+    assert f"{tmp_path / 'run'}: data.source is no longer what this run began with" in capsys.readouterr().err

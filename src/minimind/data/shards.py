@@ -4,6 +4,7 @@
 """
 
 import hashlib
+import json
 from bisect import bisect_right
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,6 +66,12 @@ class ShardSet:
         if verify or (verify is None and total <= VERIFY_BYTES):
             shards.verify()
         return shards
+
+    @property
+    def fingerprint(self) -> str:
+        """Of what the documents hold: equal data have the same, wherever they came from and lie."""
+        hashes = [sorted(shard.sha256.items()) for shard in self.index.shards]
+        return hashlib.sha256(json.dumps(hashes).encode()).hexdigest()
 
     def __len__(self) -> int:
         return self._first[-1]

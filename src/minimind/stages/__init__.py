@@ -84,7 +84,7 @@ VERBS = {
         "run a folder of recipes in order",
         (
             "minimind run recipes/quickstart",
-            "minimind run recipes/quickstart --from pretrain --pretrain.train.steps 100",
+            "minimind run recipes/quickstart --from evaluate",
         ),
     ),
 }

@@ -10,7 +10,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +22,8 @@ from safetensors.torch import save_file
 from minimind.checkpoint import load_model, save_checkpoint, verify_checkpoint
 from minimind.config import DATA, Config
 from minimind.data.loader import Documents, PackedRows
-from minimind.errors import CheckpointError, ConfigError, TrainingError
+from minimind.data.shards import ShardSet
+from minimind.errors import CheckpointError, ConfigError, RunError, TrainingError
 from minimind.interfaces import Batch, Objective
 from minimind.model import Transformer
 from minimind.run import Run, RunReader
@@ -60,6 +61,7 @@ class Task:
     """What a stage brings.
 
     sample: the model -> (prompt, text) pairs to keep beside the curves
+    inputs: option -> fingerprint of what lies where it points; a run is not resumed with another
     """
 
     name: str
@@ -73,15 +75,15 @@ class Task:
     documents: Documents
     valid: Documents | None
     sample: Callable[[Transformer], list[tuple[str, str]]]
+    inputs: Mapping[str, str] = field(default_factory=dict)
 
 
-def open_documents(data: DataConfig, tokenizer: Tokenizer, folder: Path) -> tuple[Documents, Documents | None]:
+def open_documents(data: DataConfig, tokenizer: Tokenizer, folder: Path) -> tuple[ShardSet, ShardSet | None]:
     """The training and validation documents: prepared ones as they are, raw sources prepared into `folder`/data-*.
 
     Errors: ConfigError for raw sources and several processes, of which each would prepare them; DataError
     """
     from minimind.data.prepare import prepare
-    from minimind.data.shards import ShardSet
 
     place = Path(data.source[0])
     if not (len(data.source) == 1 and (place / "train" / "index.json").is_file()):
@@ -136,6 +138,7 @@ class _Fit:
         checkpoint = self._load_weights()
         world.copy_from_main(self.model.parameters())
         facts = read_training_facts(checkpoint) if checkpoint else {}
+        self._refuse_other_inputs(facts)
         self.dtype = self._choose_dtype(facts)
         self.optimizers = self._make_optimizers()
         if checkpoint:
@@ -226,6 +229,16 @@ class _Fit:
             raise CheckpointError(f"{self.task.folder}: none of its {len(folders)} checkpoints is whole; start anew")
         return None
 
+    def _refuse_other_inputs(self, facts: Mapping[str, Any]) -> None:
+        """What an option points to may have been made anew under the same name, which comparing options cannot see."""
+        for name, found in self.task.inputs.items():
+            began = facts.get("inputs", {}).get(name, found)
+            if began != found:
+                raise RunError(
+                    f"{self.task.folder}: {name} is no longer what this run began with (fingerprint {began[:12]}, now "
+                    f"{found[:12]}); put it back, choose another run folder, or delete this one to train anew"
+                )
+
     def _choose_dtype(self, facts: Mapping[str, Any]) -> torch.dtype:
         """What was asked for; else what the run began with; else what a measurement on rank 0 finds faster."""
         name = self.settings.dtype if self.settings.dtype != "auto" else facts.get("dtype")
@@ -308,6 +321,7 @@ class _Fit:
                 "seconds": self._elapsed(),
                 "dtype": str(self.dtype).removeprefix("torch."),
                 "compiled": self.is_compiled,
+                "inputs": dict(self.task.inputs),
             }
             folder = self.run.checkpoint_folder(step)
             # If one is there already, it was damaged and passed over when this run was resumed.

@@ -67,5 +67,6 @@ def run(config: PretrainConfig) -> None:
             documents=documents,
             valid=valid,
             sample=sample,
+            inputs={"data.source": documents.fingerprint},
         )
     )

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from minimind.checkpoint import load_model
+from minimind.checkpoint import fingerprint, load_model
 from minimind.config import FREE, Config
 from minimind.conversation import Message, render_prompt
 from minimind.generation import complete
@@ -53,5 +53,6 @@ def run(config: SftConfig) -> None:
             documents=documents,
             valid=valid,
             sample=sample,
+            inputs={"data.source": documents.fingerprint, "model": fingerprint(model)},
         )
     )
