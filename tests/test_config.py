@@ -125,7 +125,7 @@ def test_an_optional_section_is_on_when_it_is_named(tmp_path: Path) -> None:
     lr=st.floats(0, 1, exclude_min=True),
     name=st.text(),
     rank=st.none() | st.integers(-5, 5),
-    mix=st.dictionaries(st.text(), st.floats(allow_nan=False), max_size=3),
+    mix=st.dictionaries(st.text(), st.floats(allow_nan=False, allow_infinity=False), max_size=3),
 )
 def test_a_config_written_as_toml_is_read_back_equal(
     tmp_path_factory: pytest.TempPathFactory,

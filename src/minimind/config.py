@@ -56,7 +56,7 @@ class Config(BaseModel):
     rest:        the option, a dict of lists of text, that gathers flags which are no option of this class
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     positional: ClassVar[str] = ""
     rest: ClassVar[str] = ""
 

@@ -8,13 +8,22 @@ So no cut into micro-batches, ranks, padding or packing can change the mathemati
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Protocol
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Batch", "Loss", "Mean", "Objective", "Source"]
+__all__ = ["Batch", "Loss", "Mean", "Objective", "PairBatch", "RolloutBatch", "Source", "TeacherBatch"]
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A figure that adds up over micro-batches and ranks: its value is `total / weight`."""
+
+    total: Tensor
+    weight: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +36,9 @@ class Batch:
     lengths:    the documents' lengths in reading order, row after row, padding counted as a document, summing to B*T;
                 None when each row is one document padded on the right (causal attention never looks to the right)
     num_tokens: positions that are not padding, for reports only
+    divisor:    this batch's part of the step's divisor where that is not the sum of the weights: pairs, or rollouts
+    means:      figures of the batch itself, such as the mean reward, to report beside the loss's; the same names on
+                all ranks
     """
 
     tokens: Tensor
@@ -34,27 +46,61 @@ class Batch:
     weights: Tensor
     lengths: tuple[int, ...] | None = None
     num_tokens: int
+    divisor: float | None = None
+    means: Mapping[str, Mean] = field(default_factory=dict)
 
     @property
     def weight(self) -> float:
-        """The sum of the weights: this batch's part of the step's divisor."""
-        return float(self.weights.sum(dtype=torch.float64))
+        """This batch's part of the step's divisor: the sum of the weights, unless it says otherwise."""
+        return float(self.weights.sum(dtype=torch.float64)) if self.divisor is None else self.divisor
 
-    def to(self, device: torch.device | str) -> "Batch":
-        return replace(
-            self,
-            tokens=self.tokens.to(device, non_blocking=True),
-            targets=self.targets.to(device, non_blocking=True),
-            weights=self.weights.to(device, non_blocking=True),
-        )
+    def to(self, device: torch.device | str) -> Self:
+        """The same batch with all its tensors on `device`."""
+        tensors = {f.name: value for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
+        return replace(self, **{name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()})
 
 
-@dataclass(frozen=True)
-class Mean:
-    """A figure that adds up over micro-batches and ranks: its value is `total / weight`."""
+@dataclass(frozen=True, kw_only=True)
+class PairBatch(Batch):
+    """Preferences: row 2i is the chosen answer of pair i and row 2i + 1 the rejected one, prompts before them alike.
 
-    total: Tensor
-    weight: Tensor
+    reference: [B] float32, the sum over a row's weighted targets of their log-probability under the reference model
+    divisor is the number of pairs.
+    """
+
+    reference: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherBatch(Batch):
+    """What a teacher finds likely after each token: its best K ids, in order, and their log-probabilities.
+
+    teacher_ids:      [B, T, K] int64
+    teacher_logprobs: [B, T, K] float32, at the temperature they were kept with
+    """
+
+    teacher_ids: Tensor
+    teacher_logprobs: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutBatch(Batch):
+    """What a policy said, and how good that was; all [B, T] float32, of the target at that position.
+
+    Weights are 0 but on tokens that the policy sampled itself, the end of its turns included.
+
+    advantages:         how much better than expected
+    old_logprobs:       log-probability under the policy that sampled, in the precision that training computes with
+    reference_logprobs: under the model that the policy may not stray from; None without one
+    old_values:         what the critic expected then; None without a critic
+    returns:            what the critic should have expected; None without a critic
+    """
+
+    advantages: Tensor
+    old_logprobs: Tensor
+    reference_logprobs: Tensor | None = None
+    old_values: Tensor | None = None
+    returns: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -72,7 +118,16 @@ class Objective(Protocol):
 
 
 class Source(Protocol):
-    """Gives the micro-batches of a step. What it gives depends on its seed and the step alone."""
+    """Gives the micro-batches of a step.
+
+    What it gives depends on its seed and the step alone; or, where it samples from the policy, on the weights too.
+    """
+
+    steps_per_epoch: int
+
+    def describe(self) -> str:
+        """What it draws from, in a few words for the first line of a run."""
+        ...
 
     def micro_batches(self, step: int) -> Sequence[Batch]:
         """This rank's micro-batches of `step`, counted from 0; never empty, though their weight may be 0."""
@@ -80,4 +135,12 @@ class Source(Protocol):
 
     def observe(self, metrics: Mapping[str, float]) -> None:
         """Told the metrics of each step; a source that samples from the policy may react."""
+        ...
+
+    def state_files(self) -> Mapping[str, bytes]:
+        """Files to keep in a checkpoint, by name: what the next step needs and seed and step do not tell."""
+        ...
+
+    def load_state(self, folder: Path) -> None:
+        """Read back what `state_files` kept in a checkpoint. Errors: CheckpointError"""
         ...

@@ -351,9 +351,9 @@ def _attend_by_plain_products(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     q = q.transpose(1, 2).reshape(batch, groups, -1, width) * width**-0.5  # [B, G, H/G*T, K]
     k, v = k.transpose(1, 2), v.transpose(1, 2)  # [B, G, T, K]
     scores = (q @ k.mT).view(batch, heads, time, time)
-    hidden = torch.full((time, time), -math.inf, dtype=q.dtype).triu(1)
-    shares = (scores + hidden).softmax(-1, dtype=torch.float32).to(q.dtype)
-    return (shares.view(batch, groups, -1, time) @ v).view(batch, heads, time, width).transpose(1, 2)
+    scores += torch.full((time, time), -math.inf, dtype=q.dtype, device=q.device).triu(1)
+    shares = scores.softmax(-1).view(batch, groups, -1, time)
+    return (shares @ v).view(batch, heads, time, width).transpose(1, 2)
 
 
 class WithinDocuments:

@@ -169,7 +169,7 @@ def test_a_step_without_any_weight_is_an_error_that_says_why_and_changes_nothing
     trainer = make_trainer(Stream(empty))
     before = state_of(trainer)
     with pytest.raises(
-        TrainingError, match=r"step 1: none of its 36 tokens has weight.*assistant answers.*batch_tokens"
+        TrainingError, match=r"step 1: none of its 36 tokens has weight.*assistant answers.*more data per step"
     ):
         trainer.update()
     assert same(state_of(trainer), before)

@@ -10,6 +10,7 @@ from bisect import bisect_left, insort
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -18,7 +19,7 @@ import torch
 from minimind.errors import DataError
 from minimind.interfaces import Batch
 
-__all__ = ["Documents", "PackedRows", "Piece", "collate", "plan_rows"]
+__all__ = ["Documents", "PackedRows", "Piece", "Row", "Subset", "collate", "plan_rows"]
 
 # Pieces are fitted among this many at a time: enough for rows over 99 % full, few enough for millions of documents.
 FITTING_WINDOW = 4096
@@ -31,6 +32,17 @@ class Documents(Protocol):
     def lengths(self) -> np.ndarray: ...
 
     def __getitem__(self, document: int, /) -> tuple[np.ndarray, np.ndarray]: ...
+
+
+class Subset:
+    """Some of the documents, by their numbers."""
+
+    def __init__(self, documents: Documents, numbers: np.ndarray) -> None:
+        self._documents, self._numbers = documents, numbers
+        self.lengths = documents.lengths[numbers]
+
+    def __getitem__(self, document: int, /) -> tuple[np.ndarray, np.ndarray]:
+        return self._documents[int(self._numbers[document])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,18 +150,29 @@ class PackedRows:
         self.rows = plan_rows(documents.lengths, context, seed)
         if not self.rows:
             raise DataError("the data has no document of at least two tokens; nothing can be predicted from it")
+        self.context, self.batch_tokens = context, batch_tokens
         self.rows_per_step = batch_tokens // context
         self.steps_per_epoch = -(-len(self.rows) // self.rows_per_step)
         positions = sum(piece.size for row in self.rows for piece in row)
         self.fill = positions / (len(self.rows) * context)
         self._order = lru_cache(maxsize=2)(self._order_of_epoch)
 
+    def describe(self) -> str:
+        return (
+            f"{len(self.documents.lengths):,} documents in {len(self.rows):,} rows of {self.context} "
+            f"({self.fill:.1%} full), {self.batch_tokens:,} tokens a step"
+        )
+
     def micro_batches(self, step: int) -> Sequence[Batch]:
+        return [collate(self.documents, rows) for rows in self.parts(step)]
+
+    def parts(self, step: int) -> Sequence[Sequence[Row]]:
+        """The rows of each of this rank's micro-batches."""
         parts = np.array_split(self.rows_of_step(step), self.ranks * self.accumulate)
         mine = parts[self.rank * self.accumulate : (self.rank + 1) * self.accumulate]
         # A step can have fewer rows than parts; a rank without any still takes part, with one position of weight 0.
         filled = [part for part in mine if len(part)] or mine[:1]
-        return [collate(self.documents, [self.rows[index] for index in part]) for part in filled]
+        return [[self.rows[index] for index in part] for part in filled]
 
     def rows_of_step(self, step: int) -> np.ndarray:
         """The indices of the rows that all ranks together take at `step`."""
@@ -158,6 +181,13 @@ class PackedRows:
 
     def observe(self, metrics: Mapping[str, float]) -> None:
         """Text does not react to how well it is learnt."""
+
+    def state_files(self) -> Mapping[str, bytes]:
+        """Nothing: seed and step tell all."""
+        return {}
+
+    def load_state(self, folder: Path) -> None:
+        """Nothing was kept."""
 
     def _order_of_epoch(self, epoch: int) -> np.ndarray:
         return np.random.default_rng([self.seed, 1, epoch]).permutation(len(self.rows))

@@ -60,6 +60,19 @@ class World:
             for tensor in tensors:
                 dist.broadcast(tensor.detach(), src=0)
 
+    def gather(self, content: bytes) -> list[bytes]:
+        """What each rank gave, in the order of ranks, on all of them."""
+        if self.size == 1:
+            return [content]
+        device = self.device if self.device.type == "cuda" else torch.device("cpu")
+        sizes = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(self.size)]
+        dist.all_gather(sizes, torch.tensor([len(content)], device=device))
+        padded = torch.zeros(max(1, *(int(size) for size in sizes)), dtype=torch.uint8, device=device)
+        padded[: len(content)] = torch.frombuffer(bytearray(content or b"\0"), dtype=torch.uint8)[: len(content)]
+        parts = [torch.empty_like(padded) for _ in range(self.size)]
+        dist.all_gather(parts, padded)
+        return [bytes(part[: int(size)].cpu().numpy()) for part, size in zip(parts, sizes, strict=True)]
+
     def wait(self) -> None:
         """Until all ranks are here."""
         if self.size > 1:

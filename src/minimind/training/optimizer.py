@@ -77,8 +77,9 @@ def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
     x = matrices.mT if is_tall else matrices
     x = x / (x.float().norm(dim=(-2, -1), keepdim=True) + 1e-7).to(x.dtype)
     for _ in range(steps):
+        # a x + (b g + c g g) x with g = x xᵀ, each sum taken on the way by the product it belongs to.
         gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.mT if is_tall else x
 
 
@@ -132,7 +133,9 @@ def make_optimizers(
             continue
         is_embedding = path.endswith(("embed_tokens.weight", "lm_head.weight"))
         # Routers are matrices, but each row is one expert's direction, not a map between hidden states.
-        is_hidden = parameter.ndim == 2 and not is_embedding and not path.endswith("mlp.gate.weight")
+        # And a critic's head is a single direction.
+        is_direction = path.endswith("mlp.gate.weight") or parameter.shape[0] == 1
+        is_hidden = parameter.ndim == 2 and not is_embedding and not is_direction
         (embeddings if is_embedding else matrices if is_hidden else vectors).append(parameter)
     groups: list[dict[str, Any]] = [
         {"params": embeddings, "lr": embedding_lr, "weight_decay": 0.0},

@@ -10,6 +10,9 @@ __all__ = ["TrainingProgress"]
 
 # On no terminal a line this often is enough to see that the run lives, and keeps a log readable.
 PLAIN_SECONDS = 15
+# Of a step's metrics, those worth a place on the line.
+HEADLINES = ("loss", "accuracy", "reward")
+SCORES = ("bits_per_byte",)
 
 
 class TrainingProgress:
@@ -40,14 +43,14 @@ class TrainingProgress:
         self.bar.stop()
 
     def update(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Show a step's loss and speed, and what validation found when it ran."""
-        figures = f"loss {metrics['loss']:.3f}" if "loss" in metrics else ""
+        """Show a step's headline and speed, and what validation found when it ran."""
+        figures = _shown({name: metrics[name] for name in HEADLINES if name in metrics})
         if "tokens_per_second" in metrics:
             figures += f"  {metrics['tokens_per_second']:,.0f} tokens/s"
         self.bar.update(self.task, completed=step, figures=figures)
-        if "bits_per_byte" in metrics:
-            valid = f"valid_loss {metrics['valid_loss']:.3f}  bits_per_byte {metrics['bits_per_byte']:.3f}"
-            self._print(step, f"{figures}  {valid}".strip())
+        valid = {name: value for name, value in metrics.items() if name.startswith("valid_") or name in SCORES}
+        if valid:
+            self._print(step, f"{figures}  {_shown(valid)}".strip())
         elif not self.console.is_terminal and time.monotonic() - self.printed > PLAIN_SECONDS:
             self._print(step, figures)
 
@@ -62,6 +65,10 @@ class TrainingProgress:
         remaining = "" if left is None else f"  {_clock(left)} left"
         line = f"{self.name} step {step}/{self.total_steps}  {figures}{remaining}"
         self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _shown(figures: Mapping[str, float]) -> str:
+    return "  ".join(f"{name} {value:.3f}" for name, value in figures.items())
 
 
 def _clock(seconds: float) -> str:

@@ -2,12 +2,12 @@
 
 import math
 
-from minimind.training.settings import TrainConfig
+from minimind.training.settings import UpdateConfig
 
 __all__ = ["rate_scale"]
 
 
-def rate_scale(step: int, total_steps: int, settings: TrainConfig) -> float:
+def rate_scale(step: int, total_steps: int, settings: UpdateConfig) -> float:
     """The share of the peak rate for the update that leads from `step` to `step` + 1.
 
     A linear rise over `warmup_steps`, then level, then over the last `cooldown` of the run down to `final_scale`, as a

@@ -2,21 +2,18 @@
 
 from typing import Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from minimind.config import FREE, Config
 
-__all__ = ["TrainConfig"]
+__all__ = ["TrainConfig", "UpdateConfig"]
 
 
-class TrainConfig(Config):
+class UpdateConfig(Config):
     """How the weights are updated. What is known of the defaults is in docs/experiments/time-to-loss.md."""
-
-    model_config = ConfigDict(allow_inf_nan=False)
 
     steps: int | None = Field(default=None, ge=1, description="optimiser updates; unset: as many as `epochs` takes")
     epochs: float = Field(default=1.0, gt=0, description="passes over the data, when `steps` is unset")
-    batch_tokens: int = Field(default=4096, ge=2, description="tokens of a step, over all ranks and micro-batches")
     accumulate: int = Field(
         default=1, ge=1, json_schema_extra=FREE, description="micro-batches of a step: less memory, the same loss"
     )
@@ -55,3 +52,9 @@ class TrainConfig(Config):
     valid_every: int = Field(default=250, ge=1, json_schema_extra=FREE, description="steps between validations")
     checkpoint_every: int = Field(default=1000, ge=1, json_schema_extra=FREE, description="steps between checkpoints")
     keep_checkpoints: int = Field(default=2, ge=1, json_schema_extra=FREE, description="newest checkpoints kept")
+
+
+class TrainConfig(UpdateConfig):
+    """The same for packed rows, whose step is measured in tokens."""
+
+    batch_tokens: int = Field(default=4096, ge=2, description="tokens of a step, over all ranks and micro-batches")

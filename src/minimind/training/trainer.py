@@ -8,7 +8,7 @@ memory and speed, and cannot change what is learnt. `Trainer.update` is that ste
 import math
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from types import FrameType
@@ -22,7 +22,7 @@ from minimind.interfaces import Batch, Loss, Objective, Source
 from minimind.training.distributed import World
 from minimind.training.optimizer import Optimizers
 from minimind.training.schedule import rate_scale
-from minimind.training.settings import TrainConfig
+from minimind.training.settings import UpdateConfig
 
 __all__ = ["Hooks", "StopSignal", "Trainer", "train"]
 
@@ -44,7 +44,7 @@ class Trainer:
     objective: Objective
     source: Source
     optimizers: Optimizers
-    settings: TrainConfig
+    settings: UpdateConfig
     total_steps: int
     world: World = field(default_factory=World)
     precision: Callable[[], AbstractContextManager[Any]] = nullcontext
@@ -59,6 +59,8 @@ class Trainer:
         stop:   this rank wants to stop; the metric "stop" tells whether any does, so that all stop at the same step
         Errors: TrainingError when no token of the step has weight
         """
+        # Dropout draws from torch's own generator: what it draws depends on the step, not on what ran before.
+        torch.manual_seed((self.settings.seed * 1_000_003 + self.step) * 1_009 + self.world.rank)
         self.last_batches = list(self.source.micro_batches(self.step))
         parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimizers.zero_grad()
@@ -73,7 +75,7 @@ class Trainer:
         if sums["weight"] == 0:
             raise TrainingError(
                 f"step {self.step + 1}: none of its {sums['tokens']:.0f} tokens has weight, so there is nothing to "
-                "learn; check that the data has assistant answers, or raise train.batch_tokens"
+                "learn; check that the data has assistant answers, or take more data per step"
             )
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         for gradient in gradients:
@@ -93,19 +95,19 @@ class Trainer:
         }
 
     @torch.no_grad()
-    def measure(self, batches: list[Batch]) -> dict[str, float]:
-        """The objective's figures over `batches` of all ranks, without learning from them."""
+    def measure(self, batches: Sequence[Batch], objective: Objective | None = None) -> dict[str, float]:
+        """The figures of the objective, or of another, over `batches` of all ranks, without learning from them."""
         self.model.eval()
         sums: dict[str, float] = {"weight": 0.0, "tokens": 0.0}
         for batch in batches:
-            _count(sums, batch, self.sum_of(batch))
+            _count(sums, batch, self.sum_of(batch, objective))
         self.model.train()
         return _means(dict(zip(sums, self.world.sum(sums.values()), strict=True)))
 
-    def sum_of(self, batch: Batch) -> Loss:
+    def sum_of(self, batch: Batch, objective: Objective | None = None) -> Loss:
         """The objective's sums over one micro-batch, in the run's precision."""
         with self.precision():
-            return self.objective(self.model, batch.to(self.world.device))
+            return (objective or self.objective)(self.model, batch.to(self.world.device))
 
     def _apply(self, *, is_sound: bool) -> None:
         """Take the optimisers' step, unless the gradient is not finite. All ranks see the same sums, so they agree."""
@@ -196,7 +198,7 @@ def _count(sums: dict[str, float], batch: Batch, loss: Loss) -> None:
     """Add a micro-batch's weight, tokens and figures to the step's sums."""
     sums["weight"] += batch.weight
     sums["tokens"] += batch.num_tokens
-    for name, mean in loss.means.items():
+    for name, mean in {**loss.means, **batch.means}.items():
         sums[f"{name}/total"] = sums.get(f"{name}/total", 0.0) + float(mean.total)
         sums[f"{name}/weight"] = sums.get(f"{name}/weight", 0.0) + float(mean.weight)
 
