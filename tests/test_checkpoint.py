@@ -12,8 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from minimind.adapters import fingerprint, save_adapter
 from minimind.checkpoint import checkpoint_info, find_checkpoint, load_model, save_checkpoint, verify_checkpoint
 from minimind.errors import CheckpointError
+from minimind.lora import LoraConfig, add_lora, lora_weights, merge_lora
 from minimind.model import ModelConfig, Transformer
 from minimind.sampling import Sampling
 from minimind.tokenizer import Tokenizer
@@ -265,3 +267,84 @@ def test_shape_and_size_are_told_without_reading_weights(tmp_path: Path) -> None
     info = checkpoint_info(tmp_path / "x")
     assert info.num_parameters == sum(parameter.numel() for parameter in model.parameters())
     assert info.config == model.config and info.can_verify and info.num_bytes > 4 * info.num_parameters
+
+
+def save_lora(folder: Path, base: Path | str, seed: int = 1) -> Transformer:
+    """A random adapter for the model at `base`; gives the two merged."""
+    model, tokenizer = load_model(base)
+    facts = {"base_fingerprint": fingerprint(model), "tokenizer_fingerprint": tokenizer.fingerprint}
+    add_lora(model, LoraConfig(rank=2), seed)
+    for weight in lora_weights(model).values():
+        weight.normal_(0, 0.2, generator=torch.Generator().manual_seed(seed))
+    save_adapter(folder, model, base=str(base), config=LoraConfig(rank=2), **facts)
+    merge_lora(model)
+    return model
+
+
+def test_an_adapter_is_loaded_with_the_base_it_names_and_merged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_checkpoint("base", random_model(), TOKENIZER)
+    expected = save_lora(Path("runs/lora/checkpoints/step-000001"), "base")
+    (tmp_path / "runs/lora/checkpoints/latest").symlink_to("step-000001")
+    for folder in ("runs/lora", "runs/lora/checkpoints/step-000001"):
+        model, tokenizer = load_model(folder)
+        assert same_weights(model, expected) and tokenizer.fingerprint == TOKENIZER.fingerprint
+        assert not model.training and all(parameter.requires_grad for parameter in model.parameters())
+        assert "adapter_model.safetensors" in verify_checkpoint(folder)
+    assert same_weights(load_model("base", adapter="runs/lora")[0], expected)
+    assert not same_weights(load_model("base")[0], expected)
+    halves = load_model("runs/lora", dtype=torch.bfloat16)[0]
+    assert same_weights(halves, expected.to(torch.bfloat16))
+    with pytest.raises(CheckpointError, match=r"holds an adapter; expected a model"):
+        checkpoint_info("runs/lora")
+
+
+def test_a_base_that_moved_is_named_with_its_adapter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_checkpoint("base", random_model(), TOKENIZER)
+    expected = save_lora(Path("lora"), "base")
+    Path("base").rename("elsewhere")
+    with pytest.raises(
+        CheckpointError, match=rf"^lora: an adapter for base, which is not at {tmp_path}/base; .* both$"
+    ):
+        load_model("lora")
+    assert same_weights(load_model("elsewhere", adapter="lora")[0], expected)
+    edit_json(Path("lora/adapter_config.json"), lambda values: values.update(base_model_name_or_path=None))
+    with pytest.raises(CheckpointError, match="lora: an adapter for a model that it does not name; "):
+        load_model("lora")
+    save_checkpoint("base", random_model(seed=1), TOKENIZER)
+    with pytest.raises(CheckpointError, match="lora: an adapter for another base model"):
+        load_model("base", adapter="lora")
+    with pytest.raises(CheckpointError, match=r"elsewhere: has no adapter_config\.json"):
+        load_model("base", adapter="elsewhere")
+
+
+def test_an_adapter_may_be_made_for_what_another_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_checkpoint("base", random_model(), TOKENIZER)
+    save_lora(Path("first"), "base")
+    expected = save_lora(Path("second"), "first", seed=2)
+    assert same_weights(load_model("second")[0], expected)
+    assert same_weights(load_model("first", adapter="second")[0], expected)
+    with pytest.raises(CheckpointError, match="second: an adapter for another base model, that of first"):
+        load_model("base", adapter="second")
+    edit_json(Path("first/adapter_config.json"), lambda values: values.update(base_model_name_or_path="./second"))
+    with pytest.raises(CheckpointError, match="first: its base model is second, which is made from it in turn"):
+        load_model("second")
+
+
+def test_an_adapter_is_not_used_with_another_tokenizer(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "base", random_model(), TOKENIZER)
+    save_lora(tmp_path / "lora", tmp_path / "base")
+    save_checkpoint(tmp_path / "base", random_model(), Tokenizer.train(["other words"], 295))
+    with pytest.raises(CheckpointError, match="lora: an adapter for another tokenizer"):
+        load_model(tmp_path / "lora")
+
+
+def test_a_model_with_its_adapter_beside_it_is_not_saved_as_a_model(tmp_path: Path) -> None:
+    model = random_model()
+    add_lora(model, LoraConfig(), seed=0)
+    with pytest.raises(CheckpointError, match=r"unexpected .*lora_A"):
+        save_checkpoint(tmp_path / "x", model, TOKENIZER)

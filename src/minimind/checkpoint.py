@@ -5,26 +5,36 @@
 
 The weights are float32, so that nothing training resumes from was rounded. Loading reads safetensors and JSON only, and
 compares hashes, fields, names, shapes and values before a weight is used. `config_json.py` knows the fields of
-config.json, `folder.py` how to write a folder atomically; `model.py` says what the weights mean.
+config.json, `tensor_files.py` how a file is read, `folder.py` how a folder is written atomically; `model.py` says what
+the weights mean. The folder of an adapter (`adapters.py`) is read as the model that it makes of its base.
 """
 
-import hashlib
-import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from minimind.adapters import apply_adapter, fingerprint, is_adapter, read_adapter
 from minimind.chat_template import chat_template
 from minimind.config_json import json_from_shape, shape_from_json
 from minimind.errors import CheckpointError
 from minimind.folder import has_manifest, verify_folder, write_folder
+from minimind.lora import merge_lora
 from minimind.model import ModelConfig, Transformer
+from minimind.tensor_files import (
+    Content,
+    first_of,
+    float_shapes,
+    open_tensors,
+    read_json,
+    require_finite,
+    require_same_names,
+    write_files,
+    write_json,
+    write_tensors,
+)
 from minimind.tokenizer import Tokenizer
 
 __all__ = [
@@ -44,9 +54,6 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 SAMPLING = {"do_sample": True, "temperature": 0.7, "top_p": 0.9}
 # Room for the JSON files and the tokenizer, beside the weights.
 SMALL_FILES_BYTES = 16 * 2**20
-# config.json and an index stay far below this; a hostile one must not fill the memory.
-MAX_JSON_BYTES = 64 * 2**20
-FLOATS = {"F64", "F32", "F16", "BF16"}
 
 
 def save_checkpoint(
@@ -54,7 +61,7 @@ def save_checkpoint(
     model: Transformer,
     tokenizer: Tokenizer,
     *,
-    extra_files: Mapping[str, bytes | Callable[[Path], None]] | None = None,
+    extra_files: Mapping[str, Content] | None = None,
     extra_bytes: int = 0,
     max_shard_bytes: int = 4 * 2**30,
 ) -> None:
@@ -68,21 +75,16 @@ def save_checkpoint(
     folder, extra_files = Path(folder), extra_files or {}
     config = json_from_shape(asdict(model.config), folder) | _special_ids(tokenizer)
     weights = {_disk_name(name): tensor for name, tensor in model.state_dict().items()} | _zero_biases(model.config)
-    _require_same_names(folder, weights, _expected_shapes(model.config))
-    _require_finite(folder, weights)
+    require_same_names(folder, weights, _expected_shapes(model.config))
+    require_finite(folder, weights)
 
     def fill(place: Path) -> None:
         _write_weights(place, weights, max_shard_bytes)
-        _write_json(place / "config.json", config)
-        _write_json(place / "generation_config.json", _special_ids(tokenizer) | SAMPLING)
+        write_json(place / "config.json", config)
+        write_json(place / "generation_config.json", _special_ids(tokenizer) | SAMPLING)
         tokenizer.save(place)
-        (place / "chat_template.jinja").write_text(chat_template(), encoding="utf-8")
-        for name, content in extra_files.items():
-            (place / name).parent.mkdir(parents=True, exist_ok=True)
-            if isinstance(content, bytes):
-                (place / name).write_bytes(content)
-            else:
-                content(place / name)
+        (place / "chat_template.jinja").write_text(chat_template(tokenizer.control_names), encoding="utf-8")
+        write_files(place, extra_files)
 
     weight_bytes = 4 * sum(tensor.numel() for tensor in weights.values())
     given_bytes = sum(len(content) for content in extra_files.values() if isinstance(content, bytes))
@@ -90,15 +92,36 @@ def save_checkpoint(
 
 
 def load_model(
-    folder: Path | str, *, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
+    folder: Path | str,
+    *,
+    adapter: Path | str | None = None,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
 ) -> tuple[Transformer, Tokenizer]:
     """The model, in evaluation mode, and its tokenizer, from a model folder or a run's (its latest checkpoint).
 
-    device:  "auto" is a GPU where there is one
-    dtype:   of the weights in memory; float32 unless given
-    Errors:  CheckpointError naming the file and the field or tensor; TokenizerError.
+    folder:   may be an adapter's: its base is then loaded from where it names it, and the adapter merged into it
+    adapter:  one more to merge, into whatever `folder` is
+    device:   "auto" is a GPU where there is one
+    dtype:    of the weights in memory; float32 unless given
+    Errors:   CheckpointError naming the file and the field or tensor; TokenizerError.
     """
-    folder = find_checkpoint(folder)
+    folder, adapters = find_checkpoint(folder), [] if adapter is None else [find_checkpoint(adapter)]
+    while is_adapter(folder):
+        adapters.append(folder)
+        folder = _find_base(folder)
+        if any(folder.samefile(other) for other in adapters):
+            raise CheckpointError(f"{adapters[-1]}: its base model is {folder}, which is made from it in turn")
+    # What is merged is rounded once, at the end.
+    model, tokenizer = _load(folder, device, torch.float32 if adapters else dtype or torch.float32)
+    for place in reversed(adapters):
+        apply_adapter(model, place, tokenizer.fingerprint)
+        merge_lora(model)
+    return model.to(dtype or torch.float32), tokenizer
+
+
+def _load(folder: Path, device: torch.device | str, dtype: torch.dtype) -> tuple[Transformer, Tokenizer]:
+    """A model folder that is no adapter's."""
     files = _weight_files(folder)
     if has_manifest(folder):
         verify_folder(folder, ["config.json", *TOKENIZER_FILES, INDEX, *files])
@@ -115,20 +138,11 @@ def load_model(
         model = Transformer(config)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    weights = dict(_read_tensors(folder, places, dtype or torch.float32))
+    weights = dict(_read_tensors(folder, places, dtype))
     _drop_redundant(folder, weights, config)
     state = {name.removeprefix("model."): tensor.to(device) for name, tensor in weights.items()}
     model.load_state_dict(state, assign=True)
     return model.eval(), tokenizer
-
-
-def fingerprint(model: Transformer) -> str:
-    """Of the weights: sha256 over names and values, the same for equal models wherever they lie."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().data)
-    return digest.hexdigest()
 
 
 def verify_checkpoint(folder: Path | str) -> list[str]:
@@ -155,8 +169,10 @@ class CheckpointInfo:
 
 
 def checkpoint_info(folder: Path | str) -> CheckpointInfo:
-    """Shape and size of a model folder. Errors: CheckpointError, as `load_model`."""
+    """Shape and size of a model folder, not of an adapter's. Errors: CheckpointError, as `load_model`."""
     folder = find_checkpoint(folder)
+    if is_adapter(folder):
+        raise CheckpointError(f"{folder}: holds an adapter; expected a model, merge it with its base first")
     config, files = _read_config(folder), _weight_files(folder)
     _index_tensors(folder, files, config)
     with torch.device("meta"):
@@ -166,7 +182,7 @@ def checkpoint_info(folder: Path | str) -> CheckpointInfo:
 
 
 def find_checkpoint(folder: Path | str) -> Path:
-    """The model folder that a path means: itself, or for a run's folder the latest checkpoint in it."""
+    """The folder of a model or an adapter that a path means: itself, or for a run's folder its latest checkpoint."""
     folder = Path(folder)
     if (folder / "checkpoints").is_dir():
         latest = folder / "checkpoints" / "latest"
@@ -175,9 +191,20 @@ def find_checkpoint(folder: Path | str) -> Path:
         return latest.resolve()
     if not folder.exists():
         raise CheckpointError(f"{folder}: not there; expected a model folder or a run's folder")
-    if not (folder / "config.json").is_file():
+    if not (folder / "config.json").is_file() and not is_adapter(folder):
         raise CheckpointError(f"{folder}: has no config.json; expected a model folder, import other formats first")
     return folder
+
+
+def _find_base(adapter: Path) -> Path:
+    """The folder of the model that an adapter was made for. Relative paths start at the current folder."""
+    base = read_adapter(adapter).base
+    if base and Path(base).exists():
+        return find_checkpoint(base)
+    where = f"{base}, which is not at {Path(base).absolute()}" if base else "a model that it does not name"
+    raise CheckpointError(
+        f"{adapter}: an adapter for {where}; start where it was trained, or name base and adapter both"
+    )
 
 
 def _disk_name(name: str) -> str:
@@ -221,38 +248,16 @@ def _write_weights(place: Path, weights: Mapping[str, Tensor], max_shard_bytes: 
     for number, shard in enumerate(shards, start=1):
         file = WEIGHTS if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         places |= dict.fromkeys(shard, file)
-        tensors = {name: tensor.to("cpu", torch.float32).contiguous() for name, tensor in shard.items()}
-        try:
-            save_file(tensors, place / file, metadata={"format": "pt"})
-        except SafetensorError as error:
-            raise OSError(f"{file}: {error}") from error
+        write_tensors(place / file, shard)
     if len(shards) > 1:
         total = 4 * sum(tensor.numel() for tensor in weights.values())
-        _write_json(place / INDEX, {"metadata": {"total_size": total}, "weight_map": places})
-
-
-def _write_json(path: Path, values: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise CheckpointError(f"{path}: {path.stat().st_size:,} bytes; expected at most {MAX_JSON_BYTES:,}")
-        values = json.loads(path.read_bytes())
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: not JSON: {error}") from None
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{path}: is a JSON {type(values).__name__}; expected an object")
-    return values
+        write_json(place / INDEX, {"metadata": {"total_size": total}, "weight_map": places})
 
 
 def _read_config(folder: Path) -> ModelConfig:
     path = folder / "config.json"
     try:
-        return ModelConfig(**shape_from_json(_read_json(path), path))
+        return ModelConfig(**shape_from_json(read_json(path), path))
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from None
 
@@ -263,7 +268,7 @@ def _weight_files(folder: Path) -> list[str]:
         if not (folder / WEIGHTS).is_file():
             raise CheckpointError(f"{folder}: has no {WEIGHTS} and no {INDEX}; expected weights in safetensors files")
         return [WEIGHTS]
-    places = _read_json(folder / INDEX).get("weight_map")
+    places = read_json(folder / INDEX).get("weight_map")
     names = list(places.values()) if isinstance(places, dict) else []
     if not names or not all(isinstance(name, str) and Path(name).name == name for name in names):
         raise CheckpointError(f"{folder / INDEX}: weight_map is wrong; expected tensors with files of this folder")
@@ -275,17 +280,12 @@ def _index_tensors(folder: Path, files: Iterable[str], config: ModelConfig) -> d
     places: dict[str, str] = {}
     found: dict[str, list[int]] = {}
     for file in files:
-        with _open(folder / file) as tensors:
+        for name, shape in float_shapes(folder / file).items():
+            if name in places:
+                raise CheckpointError(f"{folder / file}: {name} is also in {places[name]}; expected it once")
             # Old Llama files carry the rotary frequencies, which follow from config.json.
-            for name in (name for name in tensors.keys() if not name.endswith("rotary_emb.inv_freq")):  # noqa: SIM118
-                if name in places:
-                    raise CheckpointError(f"{folder / file}: {name} is also in {places[name]}; expected it once")
-                part = tensors.get_slice(name)
-                if part.get_dtype() not in FLOATS:
-                    raise CheckpointError(
-                        f"{folder / file}: {name} has type {part.get_dtype()}; expected one of {sorted(FLOATS)}"
-                    )
-                places[name], found[name] = file, part.get_shape()
+            if not name.endswith("rotary_emb.inv_freq"):
+                places[name], found[name] = file, shape
     # Before a module is made for each layer and expert that the configuration claims.
     if config.num_hidden_layers * max(config.num_experts, 1) > len(found):
         raise CheckpointError(
@@ -295,41 +295,21 @@ def _index_tensors(folder: Path, files: Iterable[str], config: ModelConfig) -> d
     expected = _expected_shapes(config)
     if config.tie_word_embeddings and "lm_head.weight" in found:
         expected["lm_head.weight"] = expected["model.embed_tokens.weight"]
-    _require_same_names(folder, found, expected)
+    require_same_names(folder, found, expected)
     wrong = [f"{n} is {found[n]} and not {shape}" for n, shape in expected.items() if found[n] != shape]
     if wrong:
-        raise CheckpointError(f"{folder}: weights do not fit config.json: {_first(wrong)}")
+        raise CheckpointError(f"{folder}: weights do not fit config.json: {first_of(wrong)}")
     return {name: places[name] for name in expected}
-
-
-def _open(path: Path) -> Any:
-    try:
-        return safe_open(path, framework="pt")
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: not a readable safetensors file: {error}") from None
 
 
 def _read_tensors(folder: Path, places: Mapping[str, str], dtype: torch.dtype) -> Iterable[tuple[str, Tensor]]:
     """Each tensor as a copy: a view of the mapped file would change, or crash, with the file."""
     for file in sorted(set(places.values())):
-        with _open(folder / file) as tensors:
+        with open_tensors(folder / file) as tensors:
             part = {name: tensors.get_tensor(name) for name, place in places.items() if place == file}
-            _require_finite(folder / file, part)
+            require_finite(folder / file, part)
             for name, tensor in part.items():
                 yield name, tensor.to(dtype, copy=True)
-
-
-def _require_same_names(folder: Path, found: Iterable[str], expected: Iterable[str]) -> None:
-    missing, unexpected = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
-    if missing or unexpected:
-        parts = [f"missing {_first(missing)}"] * bool(missing) + [f"unexpected {_first(unexpected)}"] * bool(unexpected)
-        raise CheckpointError(f"{folder}: tensors do not fit the configuration: {', '.join(parts)}")
-
-
-def _require_finite(where: Path, tensors: Mapping[str, Tensor]) -> None:
-    bad = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
-    if bad:
-        raise CheckpointError(f"{where}: NaN or infinite weights in {_first(bad)}; use an earlier checkpoint")
 
 
 def _drop_redundant(folder: Path, weights: dict[str, Tensor], config: ModelConfig) -> None:
@@ -343,8 +323,3 @@ def _drop_redundant(folder: Path, weights: dict[str, Tensor], config: ModelConfi
     for name in _zero_biases(config):
         if weights.pop(name).any():
             raise CheckpointError(f"{folder}: {name} is not 0; expected no bias behind o_proj, this model has none")
-
-
-def _first(names: list[str], limit: int = 5) -> str:
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more

@@ -1,0 +1,35 @@
+"""`minimind merge ADAPTER`: a base model and its adapter as one model folder, which any program reads."""
+
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import Field
+
+from minimind.adapters import is_adapter
+from minimind.checkpoint import find_checkpoint, load_model, save_checkpoint
+from minimind.config import Config
+from minimind.errors import ConfigError
+
+__all__ = ["MergeConfig", "run"]
+
+
+class MergeConfig(Config):
+    """Add an adapter to its base model, and write the sum as a model folder of its own."""
+
+    positional: ClassVar[str] = "adapter"
+
+    adapter: Path = Field(description="A LoRA run, its checkpoint, or a folder that PEFT wrote.")
+    model: Path | None = Field(None, description="The base model, where it is not at the place the adapter names.")
+    out: Path = Field(description="The model folder to write; it must not exist yet.")
+
+
+def run(config: MergeConfig) -> None:
+    """Write `config.out`, whole or not at all."""
+    if config.out.exists():
+        raise ConfigError(f"{config.out} exists already; choose another --out")
+    folder = find_checkpoint(config.adapter)
+    if not is_adapter(folder):
+        raise ConfigError(f"{folder}: holds a model and no adapter; expected a LoRA run, nothing else needs merging")
+    model, tokenizer = load_model(folder) if config.model is None else load_model(config.model, adapter=folder)
+    save_checkpoint(config.out, model, tokenizer)
+    print(f"{config.out}: a model of {sum(p.numel() for p in model.parameters()) / 1e6:.1f}M parameters")
