@@ -107,3 +107,26 @@ def test_signatures_are_made_when_asked_for(tokenizer: Tokenizer) -> None:
     assert encode(tokenizer, [{"text": "a b c"}]).documents[0].signature is None
     minhash = encode(tokenizer, [{"text": "a b c"}], has_signatures=True).documents[0].signature
     assert minhash is not None and minhash.shape == (128,)
+
+
+def thinker(number: int) -> dict[str, Any]:
+    answer = {"role": "assistant", "content": "yes", "reasoning_content": f"because {number}"}
+    return {"messages": [{"role": "user", "content": f"is it {number}?"}, answer]}
+
+
+def test_a_share_of_conversations_keeps_its_reasoning_and_the_others_are_as_if_they_had_none(
+    tokenizer: Tokenizer,
+) -> None:
+    rows = [thinker(number) for number in range(200)]
+    kept = []
+    for share in (0.0, 0.3, 0.6, 1.0):
+        documents = encode(tokenizer, rows, kind="conversation", thinking_share=share).documents
+        found = {n for n, document in enumerate(documents) if "because" in tokenizer.decode(document.ids.tolist())}
+        assert abs(len(found) - 200 * share) < 30
+        kept.append(found)
+        for number in set(range(200)) - found:
+            row = thinker(number)
+            del row["messages"][1]["reasoning_content"]
+            assert documents[number].ids.tolist() == render(Conversation.parse(row, "x"), tokenizer).ids
+    # A larger share keeps what a smaller one kept.
+    assert kept[0] < kept[1] < kept[2] < kept[3] and len(kept[3]) == 200

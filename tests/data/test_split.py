@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from minimind.data.dedup import document_hash, signature
 from minimind.data.options import DedupConfig
-from minimind.data.split import Sorter, is_validation
+from minimind.data.split import Sorter, is_chosen
 
 TEXTS = st.lists(st.text("abc ", max_size=8), max_size=30)
 
@@ -28,12 +28,12 @@ def test_copies_are_on_one_side(texts: list[str]) -> None:
 
 @given(st.binary(min_size=16, max_size=16), st.floats(0, 1), st.floats(0, 1))
 def test_a_larger_fraction_keeps_what_was_held_out(document: bytes, one: float, other: float) -> None:
-    assert is_validation(document, min(one, other)) <= is_validation(document, max(one, other))
-    assert not is_validation(document, 0.0)
+    assert is_chosen(document, min(one, other)) <= is_chosen(document, max(one, other))
+    assert not is_chosen(document, 0.0)
 
 
 def test_the_fraction_is_met() -> None:
-    held_out = sum(is_validation(document_hash(str(number)), 0.1) for number in range(10_000))
+    held_out = sum(is_chosen(document_hash(str(number)), 0.1) for number in range(10_000))
     # Four standard deviations of 10,000 draws.
     assert abs(held_out - 1000) < 120
 
