@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minimind.tools import TOOLS, calculate, run_tool
+from minimind.tools import TOOLS, Tool, calculate, run_tool
 
 
 def answer(name: str, **arguments: Any) -> dict[str, Any]:
@@ -210,6 +210,27 @@ def test_the_clock_knows_time_zones_and_reads_no_other_files() -> None:
 
 def test_text_is_counted() -> None:
     assert answer("count_text", text="你好 <|im_end|>\nx") == {"result": {"characters": 15, "words": 3, "lines": 2}}
+
+
+def test_a_fact_is_looked_up() -> None:
+    assert answer("look_up", topic="France") == {"result": "France (法国): capital Paris (巴黎), continent Europe"}
+    assert "nothing is known" in answer("look_up", topic="Atlantis")["error"]
+
+
+def test_tools_of_ones_own_are_called_instead_of_the_built_in_ones() -> None:
+    mine = {"double": Tool("double", "Twice a number", {"value": {"type": "number"}}, lambda value: value * 2)}
+
+    assert run_tool("double", {"value": 4}, mine) == '{"result": 8}'
+    assert "there is no tool 'calculate_math'; there are double" in run_tool("calculate_math", {}, mine)
+    assert "there are none" in run_tool("calculate_math", {}, {})
+
+
+def test_no_built_in_tool_runs_programs() -> None:
+    assert set(TOOLS) == {"calculate_math", "get_current_time", "convert_unit", "look_up", "count_text"}
+
+
+def test_there_are_three_hundred_escapes() -> None:
+    assert len(ESCAPES) == len(set(ESCAPES)) and len(ESCAPES) * len(WRAPPERS) >= 300
 
 
 def test_schemas_are_openai_functions_that_name_their_required_arguments() -> None:

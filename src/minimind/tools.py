@@ -17,6 +17,8 @@ from fractions import Fraction
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from minimind.facts import look_up
+
 __all__ = ["TOOLS", "Tool", "calculate", "run_tool"]
 
 MAX_EXPRESSION = 500
@@ -44,10 +46,13 @@ class Tool:
         return {"type": "function", "function": function}
 
 
-def run_tool(name: str, arguments: Mapping[str, Any]) -> str:
-    """Call a built-in tool. The answer is always JSON text: `{"result": ...}` or `{"error": why}`."""
+def run_tool(name: str, arguments: Mapping[str, Any], tools: Mapping[str, Tool] | None = None) -> str:
+    """Call a tool, one of `TOOLS` unless others are given. The answer is always JSON text.
+
+    It is `{"result": ...}` or `{"error": why}`; what else a tool of yours raises comes through.
+    """
     try:
-        return json.dumps({"result": _call(name, arguments)}, ensure_ascii=False)
+        return json.dumps({"result": _call(name, arguments, TOOLS if tools is None else tools)}, ensure_ascii=False)
     except ZeroDivisionError:
         return json.dumps({"error": "division by zero"})
     except OverflowError:
@@ -56,10 +61,10 @@ def run_tool(name: str, arguments: Mapping[str, Any]) -> str:
         return json.dumps({"error": str(error)}, ensure_ascii=False)
 
 
-def _call(name: str, arguments: Mapping[str, Any]) -> Any:
-    if name not in TOOLS:
-        raise ValueError(f"there is no tool {str(name)[:50]!r}; there are {', '.join(TOOLS)}")
-    tool = TOOLS[name]
+def _call(name: str, arguments: Mapping[str, Any], tools: Mapping[str, Tool]) -> Any:
+    if name not in tools:
+        raise ValueError(f"there is no tool {str(name)[:50]!r}; there are {', '.join(tools) or 'none'}")
+    tool = tools[name]
     if not isinstance(arguments, Mapping) or arguments.keys() != tool.parameters.keys():
         raise ValueError(f"{name} takes exactly these arguments: {', '.join(tool.parameters) or 'none'}")
     for key, schema in tool.parameters.items():
@@ -263,6 +268,12 @@ TOOLS: Mapping[str, Tool] = {
                 "to_unit": _string("for example mi, kg, F"),
             },
             _convert,
+        ),
+        Tool(
+            "look_up",
+            "Look up a country, element, planet or constant",
+            {"topic": _string("for example France, 金, Mars or speed of light")},
+            look_up,
         ),
         Tool(
             "count_text",

@@ -1,0 +1,100 @@
+"""How much better than expected: of a rollout among its group, or of each token by a critic's word.
+
+    group:    A = (r − mean r) / (std r + 1e-4)          grpo, dapo, cispo;  A = r − mean r   dr_grpo
+    critic:   A_i = δ_i + γλ A_{i+1},   δ_i = r_i + γ V_{i+1} − V_i           over sampled tokens i = 1, 2, ...
+
+In a conversation with tools the token after a sampled one is often a tool's. It is no action of the policy, so the
+chain of the critic goes from each sampled token to the next sampled one, over whatever stands between.
+Everything here is summed in float64. `rollout_source.py` is where these figures go into batches.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = ["gae", "group_advantages", "token_rewards", "whiten"]
+
+# TRL's: keeps a group of nearly equal rewards from being blown up.
+STD_FLOOR = 1e-4
+VARIANCE_FLOOR = 1e-8
+
+
+def group_advantages(rewards: Tensor, kind: str) -> Tensor:
+    """Each rollout against its group: the mean and the sample standard deviation (divisor n − 1) of those not dropped.
+
+    A dropped rollout has advantage 0. So has every rollout of a group with equal rewards, exactly, and one that is left
+    alone in its group, which has nothing to be compared with.
+
+    rewards: [P, G]; NaN for a rollout that was dropped
+    kind:    the loss; "dr_grpo" does not divide, since that makes easy and hard prompts count more
+    Source:  Shao et al. 2024, arXiv:2402.03300, section 4.1; Liu et al. 2025, arXiv:2503.20783, section 3.1
+    """
+    is_kept = ~rewards.isnan()
+    r = rewards.double()
+    counts = is_kept.sum(1, keepdim=True)
+    centred = r - r.nanmean(1, keepdim=True)
+    if kind != "dr_grpo":
+        variance = centred.square().nansum(1, keepdim=True) / (counts - 1).clamp_min(1)
+        centred = centred / (variance.sqrt() + STD_FLOOR)
+    # A mean of equal numbers can be off by a rounding, and what is left of that must not be divided by a small number.
+    highest = r.masked_fill(~is_kept, -torch.inf).amax(1, keepdim=True)
+    lowest = r.masked_fill(~is_kept, torch.inf).amin(1, keepdim=True)
+    return torch.where(is_kept & (highest > lowest), centred, 0.0).to(rewards.dtype)
+
+
+def token_rewards(rewards: Tensor, weights: Tensor, penalties: Tensor | None = None) -> Tensor:
+    """The reward of a rollout on its last sampled token, less a penalty on each: [B], [B, T] -> [B, T].
+
+    weights:   not 0 on sampled tokens; each row has at least one
+    penalties: [B, T], such as β · (log π_old − log π_reference); counted on sampled tokens only
+    """
+    is_sampled = weights != 0
+    result = torch.zeros_like(weights) if penalties is None else torch.where(is_sampled, -penalties, 0.0)
+    time = torch.arange(weights.shape[1], device=weights.device)
+    last = torch.where(is_sampled, time, -1).amax(1, keepdim=True)
+    assert last.min() >= 0, "a rollout without sampled tokens has no place for its reward"
+    return result.scatter_add(1, last, rewards[:, None].to(result.dtype))
+
+
+def gae(rewards: Tensor, values: Tensor, weights: Tensor, gamma: float, lam: float) -> tuple[Tensor, Tensor]:
+    """Generalised advantage estimates and the returns A + V that the critic should have expected; 0 off the chain.
+
+    rewards: [B, T] of each sampled token
+    values:  [B, T] what the critic expects before that token
+    weights: [B, T] not 0 on sampled tokens
+    gamma:   discount of a token
+    lam:     0 trusts the critic at the next token, 1 only the rewards
+    Source:  Schulman et al. 2015, arXiv:1506.02438, eq. 16
+    """
+    is_sampled = weights != 0
+    r, v = rewards.double(), values.double()
+    advantages = torch.zeros_like(v)
+    next_value, next_advantage = torch.zeros_like(v[:, 0]), torch.zeros_like(v[:, 0])
+    for t in reversed(range(v.shape[1])):
+        advantage = r[:, t] + gamma * next_value - v[:, t] + gamma * lam * next_advantage
+        next_value = torch.where(is_sampled[:, t], v[:, t], next_value)
+        next_advantage = torch.where(is_sampled[:, t], advantage, next_advantage)
+        advantages[:, t] = torch.where(is_sampled[:, t], advantage, 0.0)
+    returns = torch.where(is_sampled, advantages + v, 0.0)
+    return advantages.to(values.dtype), returns.to(values.dtype)
+
+
+def whiten(
+    advantages: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    sum_over_ranks: Callable[[Iterable[float]], list[float]] = list,
+) -> list[Tensor]:
+    """All sampled tokens of a step shifted to mean 0 and scaled to variance 1, however they are cut into tensors.
+
+    sum_over_ranks: adds figures over ranks, so that their number cannot change the result; called once by each
+    """
+    chosen = [a[w != 0].double() for a, w in zip(advantages, weights, strict=True)]
+    sums = [sum(float(a.sum()) for a in chosen), sum(float(a.square().sum()) for a in chosen)]
+    total, squares, count = sum_over_ranks([*sums, float(sum(map(len, chosen)))])
+    mean = total / max(count, 1.0)
+    scale = (max(squares / max(count, 1.0) - mean**2, 0.0) + VARIANCE_FLOOR) ** -0.5
+    return [
+        torch.where(w != 0, (a.double() - mean) * scale, 0.0).to(a.dtype)
+        for a, w in zip(advantages, weights, strict=True)
+    ]

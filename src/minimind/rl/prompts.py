@@ -1,0 +1,100 @@
+"""Prompts for reinforcement learning, read from chat data: what to ask, which tools to offer, what is right.
+
+Rows are those of SFT; a last assistant message only holds the place and is dropped. `gt` beside the messages is what
+rewards compare with: a string, a number, or a list of them.
+"""
+
+import random
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from minimind.conversation import Conversation, Message
+from minimind.data.chunks import BadRow, Row
+from minimind.data.corpus import BadRows, read_chunks
+from minimind.data.files import find_files
+from minimind.errors import ConfigError, DataError
+
+__all__ = ["Prompt", "read_prompts"]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A question to roll out.
+
+    tools:     schemas on offer, as the data gives them
+    gt:        what is right, one text for each expected value; empty where nobody knows
+    thinking:  is the answer asked for with an open think block?
+    where:     `path:line` of its row, for messages
+    """
+
+    messages: tuple[Message, ...]
+    tools: tuple[Mapping[str, Any], ...] = ()
+    gt: tuple[str, ...] = ()
+    thinking: bool = False
+    where: str = ""
+
+
+def read_prompts(
+    sources: Iterable[str | Path],
+    *,
+    thinking_share: float = 0.0,
+    seed: int = 0,
+    need_gt: bool = False,
+    max_bad_rows: int = 0,
+    observe: Callable[[BadRow], None] = lambda bad: None,
+) -> list[Prompt]:
+    """The prompts of all sources in order.
+
+    thinking_share:  of the prompts that are asked for thinking; each is decided by (seed, its place in the list) alone
+    need_gt:         a row without gt is a bad row
+    observe:         told each bad row that `max_bad_rows` allows
+    Errors:          ConfigError for a share that is none; DataError for a file that cannot be read, at the first bad
+                     row over the limit, and where no prompt is left.
+    """
+    if not 0 <= thinking_share <= 1:
+        raise ConfigError(f"thinking_share is {thinking_share}; expected a share from 0 to 1")
+    names = [str(source) for source in sources]
+    bad_rows = BadRows(max_bad_rows, observe)
+    prompts: list[Prompt] = []
+    for chunk in read_chunks(find_files(names)):
+        for row in chunk.rows():
+            thinking = _draw(seed, len(prompts)) < thinking_share
+            found = _prompt(row, thinking, need_gt) if isinstance(row, Row) else row
+            if isinstance(found, BadRow):
+                bad_rows.add(found)
+            else:
+                prompts.append(found)
+    if not prompts:
+        raise DataError(f"{', '.join(names)}: all {bad_rows.count} rows are bad, so no prompt is left")
+    return prompts
+
+
+def _draw(seed: int, index: int) -> float:
+    # Text seeds go through SHA-512, so neighbouring seeds and places have nothing in common.
+    return random.Random(f"thinking {seed} {index}").random()
+
+
+def _prompt(row: Row, thinking: bool, need_gt: bool) -> Prompt | BadRow:
+    where = f"{row.path}:{row.line}"
+    try:
+        asked = Conversation.parse(row.value, where).prompt_part()
+        if not asked.messages or asked.messages[-1].role not in ("user", "tool"):
+            last = asked.messages[-1].role if asked.messages else "no message"
+            raise DataError(f"{where}: ends with {last} before the answer; expected a message of the user or a tool")
+        gt = _ground_truth(row.value.get("gt"), where)
+    except DataError as error:
+        return BadRow(row.path, row.line, str(error).removeprefix(f"{where}: "))
+    if need_gt and not gt:
+        return BadRow(row.path, row.line, 'has no gt, which a reward compares with; expected such as "gt": ["72"]')
+    return Prompt(asked.messages, asked.tools, gt, thinking, where)
+
+
+def _ground_truth(raw: Any, where: str) -> tuple[str, ...]:
+    values = raw if isinstance(raw, list) else [] if raw is None else [raw]
+    for value in values:
+        # A bool is an int to Python, but no number to anybody else.
+        if isinstance(value, bool) or not isinstance(value, str | int | float) or not str(value).strip():
+            raise DataError(f"{where}: gt holds {str(value)[:50]!r}; expected text or numbers")
+    return tuple(str(value).strip() for value in values)

@@ -1,0 +1,205 @@
+"""A Source that samples from the policy: prompts -> rollouts -> scores -> advantages -> batches.
+
+An *iteration* is one set of rollouts. Each of its `updates` steps learns from all of it; then the policy, now another,
+is sampled anew. What the policy said of its tokens when they were new is computed once, by the very function,
+micro-batches and precision that training uses: so the ratio of new to old policy is exactly 1 at the first step.
+Which prompts an iteration takes, and what is drawn for them, depends on the seed and the iteration, not on ranks.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from minimind.errors import TrainingError
+from minimind.interfaces import RolloutBatch
+from minimind.rl.credit import Critic, Judges, Values, compare, judge
+from minimind.rl.experience import Experience, collate_rollouts, cut
+from minimind.rl.figures import drop_reason, figure_names, sum_figures
+from minimind.rl.iteration import STATE_FILE, Iteration, iteration_to_bytes, merge_iterations, read_iteration
+from minimind.rl.prompts import Prompt
+from minimind.rl.rewards import Rewards
+from minimind.rl.rollouts import Rollout, Sampler, score_rollouts
+from minimind.rl.traces import TraceWriter
+
+__all__ = ["Critic", "RolloutSettings", "RolloutSource"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutSettings:
+    """How rollouts are taken and weighed.
+
+    kind:              of loss: grpo, dr_grpo, dapo, cispo, ppo; decides weights, divisor and advantages
+    prompts_per_step:  of all ranks together
+    group:             rollouts of a prompt
+    updates:           steps that learn from one set of rollouts
+    accumulate:        micro-batches that each rank cuts its rollouts into
+    seed:              of the order of prompts; what is drawn for them is the sampler's
+    drop_unfinished:   leave out answers that were cut at max_tokens, as DAPO does, instead of scoring them as they are
+    kl_limit:          when the metric approx_kl passes it, the next step samples anew whatever `updates` says; 0 never
+    pass_reward:       name of the reward whose full mark, 1, means right; the first one's unless given
+    """
+
+    kind: str
+    prompts_per_step: int
+    group: int
+    updates: int = 1
+    accumulate: int = 1
+    seed: int = 0
+    drop_unfinished: bool = False
+    kl_limit: float = 0.0
+    pass_reward: str = ""
+
+
+class RolloutSource:
+    """See above; `timings` has the last iteration's seconds in generation, scoring and logprobs, and sampled_tokens.
+
+    logprobs:        what the live policy says of a batch's targets, [B, T] float32, in the precision of the run
+    reference:       the same of the model that the policy may not stray from; None without one
+    critic:          None where rollouts are compared within their groups
+    rank, ranks:     rank r takes every prompt of a step that is r modulo ranks
+    sum_over_ranks:  adds figures over ranks, such as `World.sum`
+    gather:          the bytes of all ranks; where there are several, each of them has to call `state_files`
+    traces:          where rollouts are written down; None on ranks that write none
+    """
+
+    def __init__(
+        self,
+        sampler: Sampler,
+        prompts: Sequence[Prompt],
+        rewards: Rewards,
+        settings: RolloutSettings,
+        *,
+        logprobs: Values,
+        reference: Values | None = None,
+        critic: Critic | None = None,
+        rank: int = 0,
+        ranks: int = 1,
+        sum_over_ranks: Callable[[Iterable[float]], list[float]] = list,
+        gather: Callable[[bytes], Sequence[bytes]] = lambda content: [content],
+        traces: TraceWriter | None = None,
+    ) -> None:
+        drawn = sampler.sampling
+        is_plain = drawn.top_p == 1 and not drawn.top_k and not drawn.min_p and drawn.repetition_penalty == 1
+        assert is_plain and drawn.temperature > 0, f"log-probabilities are of softmax(logits / T) alone, not of {drawn}"
+        self.sampler, self.prompts, self.rewards = sampler, prompts, rewards
+        self.settings, self.traces = settings, traces
+        self.judges = Judges(logprobs=logprobs, reference=reference, critic=critic)
+        self.rank, self.ranks, self.sum_over_ranks, self.gather = rank, ranks, sum_over_ranks, gather
+        self.steps_per_epoch = -(-len(prompts) // settings.prompts_per_step) * settings.updates
+        self.timings: dict[str, float] = {}
+        self._iteration: Iteration | None = None
+        self._batches: list[RolloutBatch] = []
+        self._order = lru_cache(maxsize=2)(self._order_of_epoch)
+        self._max_tokens = sampler.sampling.max_tokens * sampler.max_turns
+        self._right = settings.pass_reward or rewards.names[0]
+
+    def describe(self) -> str:
+        settings = self.settings
+        return (
+            f"{len(self.prompts):,} prompts, {settings.prompts_per_step} a step with {settings.group} rollouts each, "
+            f"{settings.updates} update{'s' if settings.updates > 1 else ''} on each set"
+        )
+
+    def micro_batches(self, step: int) -> Sequence[RolloutBatch]:
+        """Errors: TrainingError when all rollouts of all ranks had to be dropped, and from backend and rewards."""
+        if self._iteration is None or not self._iteration.covers(step):
+            updates = self.settings.updates
+            number = self._iteration.number + 1 if self._iteration else step // updates
+            if self._iteration is None and self.traces is not None:
+                # What is there was written by a run that ended before its first checkpoint.
+                self.traces.rewind(number - 1)
+            self._iteration, self._batches = Iteration(number, step, updates, self._sample(number, step)), []
+        self._iteration.last_step = step
+        self._batches = self._batches or self._collate(self._iteration.rows)
+        return self._batches
+
+    def observe(self, metrics: Mapping[str, float]) -> None:
+        """Metrics are those of all ranks, so that all leave an iteration at the same step."""
+        limit = self.settings.kl_limit
+        if self._iteration is not None and limit and metrics.get("approx_kl", 0.0) > limit:
+            self._iteration.is_over = True
+
+    def state_files(self) -> Mapping[str, bytes]:
+        """The rollouts under way, unless the next step samples anew anyway, and the number of their iteration."""
+        if self._iteration is None:
+            return {}
+        return {STATE_FILE: merge_iterations(self.gather(iteration_to_bytes(self._iteration)))}
+
+    def load_state(self, folder: Path) -> None:
+        self._iteration = read_iteration(folder / STATE_FILE, self.places, self.settings.group)
+        self._batches = []
+        if self.traces is not None:
+            self.traces.rewind(self._iteration.number)
+
+    def places(self, iteration: int) -> list[int]:
+        """The places in the run's order of prompts that this rank takes."""
+        size = self.settings.prompts_per_step
+        return list(range(iteration * size, (iteration + 1) * size))[self.rank :: self.ranks]
+
+    def prompt(self, place: int) -> Prompt:
+        """Each prompt comes once per epoch; an iteration may reach into the next epoch."""
+        epoch, index = divmod(place, len(self.prompts))
+        return self.prompts[self._order(epoch)[index]]
+
+    def _order_of_epoch(self, epoch: int) -> np.ndarray:
+        return np.random.default_rng([self.settings.seed, 2, epoch]).permutation(len(self.prompts))
+
+    def _sample(self, number: int, step: int) -> list[Experience]:
+        """This rank's rollouts of an iteration, with all that its steps need of them."""
+        settings, clock = self.settings, [time.monotonic()]
+        self.sampler.backend.refresh(step)
+        places = self.places(number)
+        rollouts = self.sampler([self.prompt(place) for place in places], places, settings.group)
+        clock.append(time.monotonic())
+        rollouts = score_rollouts(rollouts, self.rewards)
+        clock.append(time.monotonic())
+        if self.traces is not None:
+            self.traces.write(number, rollouts)
+        rows = compare(
+            rollouts, settings.group, settings.kind, right=self._right, drop_unfinished=settings.drop_unfinished
+        )
+        self._require_some(rows, rollouts, step)
+        rows = judge(
+            rows,
+            rollouts,
+            self.judges,
+            kind=settings.kind,
+            max_tokens=self._max_tokens,
+            parts=settings.accumulate,
+            sum_over_ranks=self.sum_over_ranks,
+        )
+        clock.append(time.monotonic())
+        seconds = (after - before for before, after in pairwise(clock))
+        self.timings = dict(zip(("generation", "scoring", "logprobs"), seconds, strict=True))
+        self.timings["sampled_tokens"] = sum(rollout.num_sampled for rollout in rollouts)
+        return rows
+
+    def _require_some(self, rows: Sequence[Experience], rollouts: Sequence[Rollout], step: int) -> None:
+        kept, count = self.sum_over_ranks([float(sum(bool(row.ids) for row in rows)), float(len(rows))])
+        if kept:
+            return
+        drop_unfinished = self.settings.drop_unfinished
+        reasons = Counter(drop_reason(rollout, drop_unfinished=drop_unfinished) for rollout in rollouts)
+        detail = next((rollout.scored.detail for rollout in rollouts if rollout.scored and rollout.scored.detail), "")
+        raise TrainingError(
+            f"step {step + 1}: all {count:.0f} rollouts had to be dropped: "
+            f"{', '.join(f'{times} {reason}' for reason, times in reasons.most_common()) or 'none of them here'}"
+            f"{f' ({detail})' if detail else ''}; shorten the prompts, raise max_tokens or mend the reward"
+        )
+
+    def _collate(self, rows: Sequence[Experience]) -> list[RolloutBatch]:
+        """The rows that were kept, in micro-batches; the first carries the figures of all, dropped ones included."""
+        settings = self.settings
+        names = figure_names(self.rewards.names)
+        means = sum_figures([row.figures for row in rows], names)
+        parts = cut([row for row in rows if row.ids], settings.accumulate)
+        return [
+            collate_rollouts(part, settings.kind, self._max_tokens, self.judges.tensor_names, {} if index else means)
+            for index, part in enumerate(parts)
+        ]
