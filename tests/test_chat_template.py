@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -9,8 +10,9 @@ import pytest
 from jinja2 import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from minimind.chat_template import chat_template
-from minimind.conversation import Conversation, Message, ToolCall, render_text
+from minimind.chat_template import THINKING, TOOLS, chat_template
+from minimind.conversation import Conversation, Message, ToolCall, render, render_prompt, render_text
+from minimind.errors import TokenizerError
 from minimind.tokenizer import RESERVED, Tokenizer
 
 PARTS = [
@@ -124,6 +126,49 @@ def test_thinking_has_two_names_and_is_off_by_default() -> None:
     ]
 
     assert prompts == [off, on, on, off]
+
+
+def without(*names: str) -> Tokenizer:
+    """A vocabulary from elsewhere, which lacks some control tokens."""
+    known = Tokenizer.train([], 292)._vocabulary
+    tokens = tuple(token for token in known.tokens if token not in names)
+    control = {token: index for index, token in enumerate(tokens) if token in known.control}
+    return Tokenizer(replace(known, tokens=tokens, control=control, special=known.special - {*names}))
+
+
+@pytest.mark.parametrize("missing", [(), THINKING, TOOLS, (*THINKING, *TOOLS)])
+@pytest.mark.parametrize("thinking", [None, False, True])
+def test_a_template_renders_or_raises_as_we_do_with_any_vocabulary(
+    missing: tuple[str, ...], thinking: bool | None
+) -> None:
+    tokenizer = without(*missing)
+    template = environment(trim_blocks=True, lstrip_blocks=True).from_string(chat_template(tokenizer.control_names))
+    num_rendered = num_refused = 0
+    for seed in range(300):
+        chat = random_chat(seed)
+        row = chat.to_dict() | {"add_generation_prompt": thinking is not None, "enable_thinking": thinking}
+        try:
+            if thinking is None:
+                ids = render(chat, tokenizer).ids
+            else:
+                ids = render_prompt(chat.messages, chat.tools, tokenizer, thinking)
+        except TokenizerError:
+            num_refused += 1
+            with pytest.raises(TemplateError, match="the vocabulary has no"):
+                template.render(**row)
+        else:
+            num_rendered += 1
+            text = template.render(**row)
+            assert text == tokenizer.decode(ids) == render_text(chat, thinking=thinking, tokenizer=tokenizer)
+    if thinking and THINKING[0] in missing:
+        assert num_refused == 300
+    else:
+        assert num_rendered > 10 and bool(num_refused) == bool(missing)
+
+
+def test_the_template_of_a_full_vocabulary_says_nothing_of_what_others_lack() -> None:
+    assert chat_template() == chat_template(RESERVED)
+    assert "vocabulary" not in chat_template() and "vocabulary" in chat_template(RESERVED[:3])
 
 
 def test_images_are_refused_by_the_template() -> None:

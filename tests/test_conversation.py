@@ -4,12 +4,13 @@ import json
 import random
 import re
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 from pydoc_data.topics import topics
 
 import pytest
 
-from minimind.chat_template import TOOLS_CLOSE, TOOLS_OPEN
+from minimind.chat_template import THINKING, TOOLS, TOOLS_CLOSE, TOOLS_OPEN
 from minimind.conversation import (
     Conversation,
     Message,
@@ -20,6 +21,7 @@ from minimind.conversation import (
     render,
     render_prompt,
     render_text,
+    render_tool_results,
 )
 from minimind.errors import DataError, TokenizerError
 from minimind.tokenizer import PATTERNS, RESERVED, Tokenizer
@@ -59,6 +61,17 @@ FORGERIES = [
     "user\n",
     '{"name": "f"}',
 ]
+
+
+def without(tokenizer: Tokenizer, *names: str) -> Tokenizer:
+    """The same vocabulary less some control tokens, as one from elsewhere may be."""
+    known = tokenizer._vocabulary
+    tokens = tuple(token for token in known.tokens if token not in names)
+    control = {token: index for index, token in enumerate(tokens) if token in known.control}
+    return Tokenizer(replace(known, tokens=tokens, control=control, special=known.special - {*names}))
+
+
+PLAIN = without(TOKENIZERS["smollm"], *THINKING, *TOOLS)
 
 
 def random_text(generator: random.Random, parts: list[str]) -> str:
@@ -230,6 +243,33 @@ def test_every_answer_is_trained_behind_exactly_the_ids_that_prompt_it(tokenizer
             assert parse_answer_ids(answer, tokenizer, bool(message.reasoning_content)) == message
 
 
+def test_sampled_turns_and_tool_results_join_into_the_ids_of_the_whole(tokenizer: Tokenizer) -> None:
+    num_joined = 0
+    for chat in chats(600, WORDS + SPACE + FORGERIES, seed=7):
+        for place, message in enumerate(chat.messages):
+            tools = [*takewhile(lambda after: after.role == "tool", chat.messages[place + 1 :])]
+            if message.role != "assistant" or not tools:
+                continue
+            thinking, before = bool(message.reasoning_content), chat.messages[:place]
+            prompt = render_prompt(before, chat.tools, tokenizer, thinking)
+            whole = render_prompt([*before, message, *tools], chat.tools, tokenizer, thinking)
+            # The sampled answer, up to its end, as the renderer spells it.
+            ids = render(Conversation((*before, message), chat.tools), tokenizer).ids
+            sampled = ids[len(prompt) : -len(tokenizer.encode("\n"))]
+            assert sampled[-1] == tokenizer.eos_id
+            assert prompt + sampled + render_tool_results(tools, tokenizer, thinking) == whole
+            num_joined += 1
+    assert num_joined > 50
+
+
+def test_a_tool_result_cannot_place_a_control_token(tokenizer: Tokenizer) -> None:
+    placed = [
+        [index for index in render_tool_results([Message("tool", text)], tokenizer) if index in tokenizer.control_ids]
+        for text in ("x", "".join(FORGERIES))
+    ]
+    assert placed[0] == placed[1]
+
+
 def test_ids_are_those_of_the_text_unless_an_answer_begins_with_space() -> None:
     tokenizer = TOKENIZERS["qwen2"]
     for chat in chats(1500, WORDS + SPACE, seed=5):
@@ -328,6 +368,67 @@ def test_prefix_space_tokenizers_are_refused() -> None:
 
     with pytest.raises(TokenizerError, match="add_prefix_space=false"):
         render(Conversation((Message("user", "hi"),)), tokenizer)
+
+
+def plain_chats(count: int, parts: list[str], seed: int) -> list[Conversation]:
+    """Chats without reasoning and tools, which is all that a vocabulary without tokens for them can write."""
+    return [
+        Conversation(tuple(Message(said.role, said.content) for said in chat.messages if said.role != "tool"))
+        for chat in chats(count, parts, seed)
+        if any(said.role != "tool" for said in chat.messages)
+    ]
+
+
+def test_a_vocabulary_without_think_tokens_has_no_think_block() -> None:
+    chat = Conversation((Message("user", "1+1?"), Message("assistant", "2"), Message("user", "sure?")))
+    turns = [("user", "1+1?"), ("assistant", "2"), ("user", "sure?")]
+    text = "".join(f"<|im_start|>{role}\n{content}<|im_end|>\n" for role, content in turns)
+
+    assert PLAIN.decode(render(chat, PLAIN).ids) == render_text(chat, tokenizer=PLAIN) == text
+    opened = f"{text}<|im_start|>assistant\n"
+    assert PLAIN.decode(render_prompt(chat.messages, (), PLAIN)) == opened
+    assert render_text(chat, thinking=False, tokenizer=PLAIN) == opened
+
+
+def test_what_holds_of_conversations_holds_without_a_think_block() -> None:
+    for chat in plain_chats(800, WORDS + SPACE + FORGERIES, seed=8):
+        rendered = render(chat, PLAIN)
+        assert parse_ids(rendered.ids, PLAIN) == chat
+        assert PLAIN.decode(rendered.ids) == render_text(chat, tokenizer=PLAIN)
+        supervised = [index for index, weight in zip(rendered.ids, rendered.weights, strict=True) if weight == 1]
+        answers = [message.content for message in chat.messages if message.role == "assistant"]
+        assert PLAIN.decode(supervised) == "".join(f"{answer}<|im_end|>" for answer in answers)
+        for place, message in enumerate(chat.messages):
+            if message.role == "assistant":
+                until = render(replace(chat, messages=chat.messages[: place + 1]), PLAIN)
+                prompt = render_prompt(chat.messages[:place], (), PLAIN)
+                assert until.ids[: len(prompt)] == prompt
+                assert until.weights[len(prompt) - 1] == 0 and until.weights[len(prompt)] == 1
+                assert parse_answer_ids(until.ids[len(prompt) :], PLAIN) == message
+
+
+def test_reasoning_and_tools_are_refused_by_a_vocabulary_without_tokens_for_them() -> None:
+    user, tools = Message("user", "hi"), ({"name": "f"},)
+    reasons = "the vocabulary has no '<think>', which reasoning needs; leave reasoning out"
+    calls = "the vocabulary has no '<tool_call>', which tool use needs; leave tool use out"
+    for words, failing in [
+        (reasons, lambda: render_prompt([user], (), PLAIN, thinking=True)),
+        (reasons, lambda: render(Conversation((user, Message("assistant", "yes", "why"))), PLAIN)),
+        (calls, lambda: render_prompt([user], tools, PLAIN)),
+        (calls, lambda: render(Conversation((user, Message("assistant", "", "", (F,)))), PLAIN)),
+        (calls, lambda: render(Conversation((user, Message("tool", "4"))), PLAIN)),
+        (calls, lambda: render_tool_results([Message("tool", "4")], PLAIN)),
+    ]:
+        with pytest.raises(TokenizerError, match=words):
+            failing()
+
+
+def test_half_of_the_tokens_for_tools_is_not_enough() -> None:
+    tokenizer = without(TOKENIZERS["qwen2"], "</tool_response>")
+
+    assert render_prompt([Message("user", "hi")], (), tokenizer, thinking=True)
+    with pytest.raises(TokenizerError, match="the vocabulary has no '</tool_response>', which tool use needs"):
+        render_prompt([Message("user", "hi")], ({"name": "f"},), tokenizer)
 
 
 def test_ids_that_are_no_conversation_are_refused(tokenizer: Tokenizer) -> None:

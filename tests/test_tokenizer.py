@@ -291,6 +291,7 @@ def test_workers_get_an_equal_copy(tokenizer: Tokenizer) -> None:
 def test_fingerprints_tell_apart_whatever_gives_other_ids() -> None:
     known = TOKENIZERS["gpt2"]._vocabulary
     names = list(known.control)
+    moved = (*known.tokens[:35], "unused", *known.tokens[36:], names[35])
     others = [
         known,
         replace(known, pattern="qwen2"),
@@ -298,7 +299,7 @@ def test_fingerprints_tell_apart_whatever_gives_other_ids() -> None:
         replace(known, merges=known.merges[:-1]),
         replace(known, merges=(*known.merges[-2:], *known.merges[:-2])),
         replace(known, tokens=(*known.tokens[:300], known.tokens[301], known.tokens[300], *known.tokens[302:])),
-        replace(known, control=dict(zip(names, [*range(35), 1500], strict=True)), tokens=(*known.tokens, names[35])),
+        replace(known, control=dict(zip(names, [*range(35), 1500], strict=True)), tokens=moved),
     ]
 
     assert len({Tokenizer(vocabulary).fingerprint for vocabulary in others}) == len(others)
@@ -343,7 +344,7 @@ def test_prefix_space_is_written_to_both_files_and_read_by_both_readers(tmp_path
         ("add_prefix_space", True, False),
         ("bos_token", "<s>", "<|im_start|>"),
         ("eos_token", "<|endoftext|>", "<|im_end|>"),
-        ("pad_token", "<|im_end|>", "<|endoftext|>"),
+        ("pad_token", "<pad>", "<|endoftext|>"),
         ("unk_token", {"content": "<unk>"}, "<|endoftext|>"),
         ("added_tokens_decoder", {"25": {"content": "<thought>"}}, "<think>"),
     ],

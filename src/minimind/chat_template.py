@@ -1,10 +1,17 @@
 """The chat format as text: fixed wording, and the Jinja template that travels with an exported model.
 
 Inside this package prompts are built from ids by `conversation.py`, where text cannot forge a control token. Other
-engines only know templates, so this one renders the same text; a test keeps the two equal.
+engines only know templates, so this one renders the same text; a test keeps the two equal. A model from elsewhere may
+have no tokens for a think block or for tools: its template has no such block, and raises where `conversation.py` does.
 """
 
-__all__ = ["CALL_EXAMPLE", "TOOLS_CLOSE", "TOOLS_OPEN", "chat_template"]
+from collections.abc import Collection
+
+__all__ = ["CALL_EXAMPLE", "THINKING", "TOOLS", "TOOLS_CLOSE", "TOOLS_OPEN", "chat_template"]
+
+# The control tokens that reasoning and tools are written with.
+THINKING = ("<think>", "</think>")
+TOOLS = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>")
 
 # The wording models of this family are trained on; a different one would be a different format.
 TOOLS_OPEN = (
@@ -82,7 +89,7 @@ _TEMPLATE = r"""
         {%- endif -%}
         {%- set reasoning = reasoning.strip('\n') -%}
         {%- set content = content.lstrip('\n') -%}
-        {{- '<|im_start|>assistant\n<think>\n' + reasoning + '\n</think>\n\n' + content -}}
+        ANSWER
         {%- if message.tool_calls -%}
             {%- for tool_call in message.tool_calls -%}
                 {%- if content or not loop.first -%}
@@ -105,17 +112,46 @@ _TEMPLATE = r"""
 {%- endfor -%}
 
 {%- if add_generation_prompt -%}
-    {{- '<|im_start|>assistant\n<think>\n' -}}
-    {%- if not thinking -%}
-        {{- '\n</think>\n\n' -}}
-    {%- endif -%}
+    OPENING
 {%- endif -%}
 """
 
+_ANSWER = r"""{{- '<|im_start|>assistant\n<think>\n' + reasoning + '\n</think>\n\n' + content -}}"""
+_OPENING = r"""{{- '<|im_start|>assistant\n<think>\n' -}}
+    {%- if not thinking -%}
+        {{- '\n</think>\n\n' -}}
+    {%- endif -%}"""
 
-def chat_template() -> str:
-    """The Jinja template to write as `chat_template.jinja`; it takes messages, tools and `enable_thinking`."""
-    template = _TEMPLATE.strip()
+# Both in a vocabulary without think tokens.
+_PLAIN_ANSWER = r"""{%- if reasoning -%}
+            {{- raise_exception('the vocabulary has no think tokens, leave reasoning out') -}}
+        {%- endif -%}
+        {{- '<|im_start|>assistant\n' + content -}}"""
+_PLAIN_OPENING = r"""{%- if thinking -%}
+        {{- raise_exception('the vocabulary has no think tokens, leave reasoning out') -}}
+    {%- endif -%}
+    {{- '<|im_start|>assistant\n' -}}"""
+
+# Goes first in a vocabulary without tokens for tools.
+_NO_TOOLS = r"""
+{%- if tools -%}
+    {{- raise_exception('the vocabulary has no tool tokens, leave tools out') -}}
+{%- endif -%}
+{%- for message in messages if message.role == 'tool' or message.tool_calls -%}
+    {{- raise_exception('the vocabulary has no tool tokens, leave tools out') -}}
+{%- endfor -%}
+"""
+
+
+def chat_template(control: Collection[str] = (*THINKING, *TOOLS)) -> str:
+    """The Jinja template to write as `chat_template.jinja`; it takes messages, tools and `enable_thinking`.
+
+    control:  the names of the vocabulary's control tokens
+    """
+    thinks, has_tools = set(THINKING) <= set(control), set(TOOLS) <= set(control)
+    template = (_TEMPLATE if has_tools else _NO_TOOLS + _TEMPLATE).strip()
+    template = template.replace("ANSWER", _ANSWER if thinks else _PLAIN_ANSWER)
+    template = template.replace("OPENING", _OPENING if thinks else _PLAIN_OPENING)
     for name, words in (("TOOLS_OPEN", TOOLS_OPEN), ("TOOLS_CLOSE", TOOLS_CLOSE), ("CALL_EXAMPLE", CALL_EXAMPLE)):
         template = template.replace(name, "'" + words.replace("\n", "\\n") + "'")
     return template

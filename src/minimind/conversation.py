@@ -4,6 +4,8 @@ A prompt is composed of ids: control tokens are placed here by name, and whateve
 `Tokenizer.encode`, which cannot produce them. So no text can forge a role, and weights need no search for headers:
 each piece is born with its weight. It is 1 exactly on what the assistant has to produce itself, the closing
 `<|im_end|>` included, and 0 on everything a prompt contains, the opening of the think block included.
+A vocabulary from elsewhere that has no token `<think>` has no think block: answers are rendered without one, and
+reasoning is an error, for to drop it or to spell it in words the model never saw would be another conversation.
 `messages.py` says what a conversation is, `chat_template.py` holds the same format as text.
 """
 
@@ -14,7 +16,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from minimind.chat_template import CALL_EXAMPLE, TOOLS_CLOSE, TOOLS_OPEN
+from minimind.chat_template import CALL_EXAMPLE, THINKING, TOOLS, TOOLS_CLOSE, TOOLS_OPEN
 from minimind.errors import DataError, TokenizerError
 from minimind.messages import Conversation, Message, ToolCall
 from minimind.tokenizer import Tokenizer
@@ -30,6 +32,7 @@ __all__ = [
     "render",
     "render_prompt",
     "render_text",
+    "render_tool_results",
 ]
 
 
@@ -54,10 +57,13 @@ def render(conversation: Conversation, tokenizer: Tokenizer) -> Rendered:
 
     Up to each answer the ids are those of `render_prompt`, token for token: with an open think block if the answer has
     reasoning, with an empty one if it has none.
+
+    Errors:  TokenizerError naming the control token that reasoning or tools need and the vocabulary lacks
     """
     ids: list[int] = []
     weights: list[float] = []
-    for piece, piece_ids in _encoded(_conversation(conversation.messages, conversation.tools), tokenizer):
+    pieces = _conversation(conversation.messages, conversation.tools, _has_think_block(tokenizer))
+    for piece, piece_ids in _encoded(pieces, tokenizer):
         ids += piece_ids
         weights += [piece.weight] * len(piece_ids)
     return Rendered(ids, weights)
@@ -67,17 +73,36 @@ def render_prompt(
     messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], tokenizer: Tokenizer, thinking: bool = False
 ) -> list[int]:
     """All messages, then the opening of an answer: an open think block when `thinking`, an empty one otherwise."""
-    pieces = [*_conversation(messages, tools), *_opening(thinking)]
+    has_block = _has_think_block(tokenizer)
+    pieces = [*_conversation(messages, tools, has_block), *_opening(thinking, has_block)]
     return [index for _, piece_ids in _encoded(pieces, tokenizer) for index in piece_ids]
 
 
-def render_text(conversation: Conversation, *, thinking: bool | None = None) -> str:
+def render_tool_results(results: Sequence[Message], tokenizer: Tokenizer, thinking: bool = False) -> list[int]:
+    """What follows a sampled answer's `<|im_end|>` when it called tools: their results and the next answer's opening.
+
+    `render_prompt(before) + sampled + render_tool_results(results)` equals `render_prompt(before, answer, results)`
+    when the sampled ids are the ones that rendering gives; when they are others, they stay as they were sampled.
+    """
+    assert results and all(message.role == "tool" for message in results), [message.role for message in results]
+    pieces = [_Piece("\n"), *_tool_responses(results), *_opening(thinking, _has_think_block(tokenizer))]
+    return [index for _, piece_ids in _encoded(pieces, tokenizer) for index in piece_ids]
+
+
+def render_text(conversation: Conversation, *, thinking: bool | None = None, tokenizer: Tokenizer | None = None) -> str:
     """The text that `render` encodes; with `thinking` True or False, the text that `render_prompt` encodes.
+
+    tokenizer:  whose vocabulary says whether answers have a think block; they have one unless given
 
     For reading and comparing. Encoding it with `encode_with_control` would let messages forge control tokens.
     """
-    pieces = [*_conversation(conversation.messages, conversation.tools)]
-    return "".join(piece.text for piece in pieces + ([] if thinking is None else _opening(thinking)))
+    has_block = tokenizer is None or _has_think_block(tokenizer)
+    pieces = [*_conversation(conversation.messages, conversation.tools, has_block)]
+    return "".join(piece.text for piece in pieces + ([] if thinking is None else _opening(thinking, has_block)))
+
+
+def _has_think_block(tokenizer: Tokenizer) -> bool:
+    return tokenizer.control_names.issuperset(THINKING)
 
 
 def _encoded(pieces: Iterable[_Piece], tokenizer: Tokenizer) -> Iterator[tuple[_Piece, list[int]]]:
@@ -87,7 +112,18 @@ def _encoded(pieces: Iterable[_Piece], tokenizer: Tokenizer) -> Iterator[tuple[_
             "conversations need a tokenizer with add_prefix_space=false"
         )
     for piece in pieces:
-        yield piece, [tokenizer.control(piece.text)] if piece.is_control else tokenizer.encode(piece.text)
+        yield piece, [_control_id(piece.text, tokenizer)] if piece.is_control else tokenizer.encode(piece.text)
+
+
+def _control_id(name: str, tokenizer: Tokenizer) -> int:
+    for names, what in ((THINKING, "reasoning"), (TOOLS, "tool use")):
+        missing = [other for other in names if name in names and other not in tokenizer.control_names]
+        if missing:
+            raise TokenizerError(
+                f"the vocabulary has no {missing[0]!r}, which {what} needs; "
+                f"leave {what} out, or take a model whose vocabulary has it"
+            )
+    return tokenizer.control(name)
 
 
 def _control(name: str, weight: float = 0.0) -> _Piece:
@@ -99,7 +135,9 @@ def _turn(*pieces: _Piece, weight: float = 0.0) -> list[_Piece]:
     return [_control("<|im_start|>"), *pieces, _control("<|im_end|>", weight), _Piece("\n")]
 
 
-def _conversation(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> Iterator[_Piece]:
+# A foreign model's own template may put a system message where there is none: SmolLM2's says "You are a helpful AI
+# assistant named SmolLM, trained by Hugging Face". Nothing is added here that nobody said: give it as a message.
+def _conversation(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], has_block: bool) -> Iterator[_Piece]:
     first = messages[0] if messages and messages[0].role == "system" else None
     if tools:
         yield from _system_with_tools(first, tools)
@@ -110,7 +148,7 @@ def _conversation(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]
             continue
         for message in neighbours:
             if message.role == "assistant":
-                yield from _turn(*_answer(message), weight=1.0)
+                yield from _turn(*_answer(message, has_block), weight=1.0)
             else:
                 yield from _turn(_Piece(f"{message.role}\n{message.content}"))
 
@@ -141,15 +179,18 @@ def _tool_responses(messages: Iterable[Message]) -> list[_Piece]:
     return _turn(*pieces[:-1])
 
 
-def _opening(thinking: bool) -> list[_Piece]:
+def _opening(thinking: bool, has_block: bool) -> list[_Piece]:
     """What a prompt writes of an answer. The weight is 0, for the model never has to produce it."""
-    pieces = [_control("<|im_start|>"), _Piece("assistant\n"), _control("<think>")]
-    return pieces + ([_Piece("\n")] if thinking else [_Piece("\n\n"), _control("</think>"), _Piece("\n\n")])
+    pieces = [_control("<|im_start|>"), _Piece("assistant\n")]
+    if thinking:
+        # Also where there is no block: `_encoded` then says which token is missing.
+        return [*pieces, _control("<think>"), _Piece("\n")]
+    return pieces + [_control("<think>"), _Piece("\n\n"), _control("</think>"), _Piece("\n\n")] * has_block
 
 
-def _answer(message: Message) -> Iterator[_Piece]:
+def _answer(message: Message, has_block: bool) -> Iterator[_Piece]:
     """An assistant's turn: the opening, cut where the prompt ends, and then all that the model has to produce."""
-    yield from _opening(bool(message.reasoning_content))[1:]
+    yield from _opening(bool(message.reasoning_content), has_block)[1:]
     if message.reasoning_content:
         yield _Piece(f"{message.reasoning_content}\n", 1.0)
         yield _control("</think>", 1.0)
@@ -188,7 +229,8 @@ def parse_ids(ids: Sequence[int], tokenizer: Tokenizer) -> Conversation:
     for pieces in _turns(_pieces(ids, tokenizer)):
         role, _, content = pieces[0].text.partition("\n")
         if role == "assistant":
-            messages.append(_read_answer(pieces[1:], thinking=False))
+            # Without a think block the answer stands in one piece with the role.
+            messages.append(_read_answer([_Piece(content), *pieces[1:]], thinking=False))
         elif role == "user" and len(pieces) > 1:
             messages += [Message("tool", piece.text[1:-1]) for piece in pieces[2::4]]
         elif role == "system" and len(pieces) > 1:

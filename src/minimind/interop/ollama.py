@@ -1,0 +1,39 @@
+"""The Modelfile beside a GGUF file: how ollama has to write a conversation for this model.
+
+ollama does not run the Jinja template inside a GGUF file; without a TEMPLATE it would send the bare words. This one
+writes what `conversation.py` writes for messages of system, user and assistant, think blocks included. It knows no
+tools: for those use a program that reads the template in the file.
+"""
+
+from minimind.chat_template import THINKING
+from minimind.model import ModelConfig
+from minimind.tokenizer import Tokenizer
+
+__all__ = ["modelfile"]
+
+# A Go template, in which a dash eats the line break beside it; those that are left are tokens.
+_TEMPLATE = """{{- range .Messages }}
+{{- if eq .Role "assistant" }}<|im_start|>assistant
+ANSWER<|im_end|>
+{{ else }}<|im_start|>{{ .Role }}
+{{ .Content }}<|im_end|>
+{{ end }}
+{{- end }}<|im_start|>assistant
+OPENING"""
+_ANSWER = "<think>\n{{ .Thinking }}\n</think>\n\n{{ .Content }}"
+_OPENING = "<think>\n{{ if not $.Think }}\n</think>\n\n{{ end }}"
+# A longer context takes more memory than a chat needs; who wants it changes the line.
+LONGEST_CONTEXT = 4096
+
+
+def modelfile(file: str, config: ModelConfig, tokenizer: Tokenizer) -> str:
+    """For the GGUF file of that name beside it."""
+    thinks = tokenizer.control_names.issuperset(THINKING)
+    template = _TEMPLATE.replace("ANSWER", _ANSWER if thinks else "{{ .Content }}")
+    template = template.replace("OPENING", _OPENING if thinks else "")
+    return (
+        f'FROM ./{file}\nTEMPLATE """{template}"""\n'
+        'PARAMETER stop "<|im_end|>"\nPARAMETER stop "<|endoftext|>"\n'
+        f"PARAMETER num_ctx {min(config.max_position_embeddings, LONGEST_CONTEXT)}\n"
+        "PARAMETER temperature 0.7\nPARAMETER top_p 0.9\n"
+    )

@@ -1,0 +1,109 @@
+"""`minimind export MODEL --format FORMAT --out FOLDER`: a model as another program reads it, checked as written."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from minimind.config import Config
+from minimind.errors import ConfigError
+
+if TYPE_CHECKING:
+    from minimind.interop.exported import Exported
+
+__all__ = ["ExportConfig", "run"]
+
+# What each format calls a type; a type that is not there it does not have.
+TYPES: dict[str, dict[str, Any]] = {
+    "hf": {"f32": "float32", "f16": "float16", "bf16": "bfloat16"},
+    "gguf": {"f32": "F32", "f16": "F16", "q8_0": "Q8_0"},
+    "minimind": {"f32": "float32", "f16": "float16"},
+    "minimind-lora": {"f32": "float32", "f16": "float16"},
+    "peft": {"f32": "float32"},
+}
+
+
+class ExportConfig(Config):
+    """Write a model as another program reads it, read it back, compare, and only then give the folder its name.
+
+    hf: transformers, vLLM. gguf: llama.cpp, ollama. minimind: upstream's .pth. peft and minimind-lora: an adapter by
+    itself; the other formats merge it into its base.
+    """
+
+    positional: ClassVar[str] = "model"
+
+    model: Path = Field(description="A model folder, a run (its latest checkpoint), or an adapter.")
+    format: Literal["hf", "gguf", "minimind", "peft", "minimind-lora"] = Field("hf", description="For which program.")
+    out: Path = Field(description="The folder to write; it must not exist yet.")
+    dtype: Literal["f32", "f16", "bf16", "q8_0"] = Field(
+        "f32", description="What weights are rounded to: bf16 in hf only, q8_0 in gguf only, f32 is exact."
+    )
+    base: str | None = Field(None, description="peft: where others find the base model, such as a name on the hub.")
+
+
+def run(config: ExportConfig) -> None:
+    """Write `config.out`, whole or not at all, and say what it is and how to use it."""
+    if config.out.exists():
+        raise ConfigError(f"{config.out} exists already; choose another --out")
+    if config.dtype not in TYPES[config.format]:
+        known = ", ".join(TYPES[config.format])
+        raise ConfigError(f"--format {config.format} has no --dtype {config.dtype}; expected one of {known}")
+    if config.base and config.format != "peft":
+        raise ConfigError("--base is for --format peft; leave it out")
+    is_adapter = config.format in ("peft", "minimind-lora")
+    written = _export_adapter(config) if is_adapter else _export_model(config)
+    print(f"{config.out}: written for {config.format} in {config.dtype}, read back and compared")
+    print(f"  weights {_agreement(config, written.difference)}")
+    width = max(len(file.name) for file in written.files)
+    for file in written.files:
+        print(f"  {file.name:{width}}  {_size(file.num_bytes):>9}  sha256 {file.sha256}")
+    for line in written.usage:
+        print(f"  {line}")
+
+
+def _export_model(config: ExportConfig) -> "Exported":
+    from minimind.checkpoint import find_checkpoint, load_model
+
+    model, tokenizer = load_model(config.model)
+    dtype = TYPES[config.format][config.dtype]
+    if config.format == "gguf":
+        from minimind.interop.gguf_writer import export_gguf
+
+        return export_gguf(config.out, model, tokenizer, kind=dtype)
+    if config.format == "minimind":
+        from minimind.interop.upstream_export import export_upstream
+
+        return export_upstream(config.out, model, tokenizer, dtype=dtype)
+    from minimind.interop.hf_export import export_hf
+    from minimind.interop.model_card import find_run, model_card
+
+    recorded = find_run(config.model) or find_run(find_checkpoint(config.model))
+    card = model_card(config.out.name, model, tokenizer, recorded, dtype)
+    return export_hf(config.out, model, tokenizer, card=card, dtype=dtype)
+
+
+def _export_adapter(config: ExportConfig) -> "Exported":
+    """The pairs alone, without their base."""
+    from minimind.adapters import is_adapter
+    from minimind.checkpoint import find_checkpoint
+
+    folder = find_checkpoint(config.model)
+    if not is_adapter(folder):
+        raise ConfigError(f"{folder}: holds a model and no adapter; expected a LoRA run, or choose another --format")
+    if config.format == "peft":
+        from minimind.interop.peft_export import export_peft
+
+        return export_peft(config.out, folder, base=config.base)
+    from minimind.interop.upstream_export import export_upstream_lora
+
+    return export_upstream_lora(config.out, folder, dtype=TYPES[config.format][config.dtype])
+
+
+def _agreement(config: ExportConfig, difference: float) -> str:
+    if config.dtype == "f32":
+        return "equal to the bit, and the same text" if config.format in ("hf", "gguf", "minimind") else "equal"
+    return f"rounded to {config.dtype}: logits differ by {difference:.2%}"
+
+
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / 1e6:,.1f} MB" if num_bytes >= 1e5 else f"{num_bytes / 1e3:,.1f} kB"
