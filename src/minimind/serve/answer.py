@@ -1,0 +1,125 @@
+"""Events of a chat's answer as they come -> reasoning, content and tool calls, the same whether streamed or whole.
+
+What is a tag is told by the ids (`Event.mark`), so that an answer may mention `<tool_call>` in words. Each piece of
+text is looked at once. The newlines around reasoning and before a call belong to the format and are dropped, as
+`messages.Message` does: at the end of a piece they are held back until it is clear what follows.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from minimind.chat_template import THINKING
+from minimind.messages import ToolCall
+from minimind.serve.request import Event
+from minimind.tokenizer import Tokenizer
+
+__all__ = ["AnswerReader", "Delta", "answer_marks"]
+
+CALL = ("<tool_call>", "</tool_call>")
+
+
+@dataclass(frozen=True)
+class Delta:
+    """A piece of an answer: text of one kind, or a whole tool call."""
+
+    kind: Literal["reasoning", "content", "call"]
+    text: str = ""
+    call: ToolCall | None = None
+
+
+def answer_marks(tokenizer: Tokenizer, *, tools: bool) -> dict[int, str]:
+    """The control ids that structure an answer, by their names; those of calls only where tools are on offer."""
+    names = (*THINKING, *(CALL if tools else ()))
+    return {tokenizer.control(name): name for name in names if name in tokenizer.control_names}
+
+
+class AnswerReader:
+    """Reads one answer.
+
+    marks:    as `answer_marks` gives them
+    thinking: the prompt left the think block open
+    """
+
+    def __init__(self, marks: dict[int, str], *, thinking: bool = False) -> None:
+        self._marks = marks
+        self._part: Literal["reasoning", "content", "call"] = "reasoning" if thinking else "content"
+        self._is_start = True
+        self._newlines = 0
+        self._body: list[str] = []
+        self.num_calls = 0
+
+    def push(self, event: Event) -> Iterator[Delta]:
+        """The pieces that an event completes."""
+        if event.text:
+            yield from self._take(event.text)
+        if event.mark is not None:
+            yield from self._turn(self._marks[event.mark])
+
+    def take(self, text: str, *marks: str) -> Iterator[Delta]:
+        """What a prompt wrote of the answer: marks, then text."""
+        for mark in marks:
+            yield from self._turn(mark)
+        yield from self._take(text)
+
+    def finish(self) -> Iterator[Delta]:
+        """What was held back: a call that was never closed is content as it was written."""
+        if self._part == "call":
+            yield from self._give_up("")
+        elif self._part == "content" and self._newlines and not self._is_start:
+            yield Delta("content", "\n" * self._newlines)
+            self._newlines = 0
+
+    def _take(self, text: str) -> Iterator[Delta]:
+        if self._part == "call":
+            self._body.append(text)
+            return
+        if self._is_start:
+            text = text.lstrip("\n")
+        kept = text.rstrip("\n")
+        trailing = len(text) - len(kept)
+        if not kept:
+            self._newlines += trailing
+            return
+        self._is_start = False
+        yield Delta(self._part, "\n" * self._newlines + kept)
+        self._newlines = trailing
+
+    def _turn(self, mark: str) -> Iterator[Delta]:
+        """A tag: what it ends, and what begins."""
+        if self._part == "call":
+            if mark == CALL[1]:
+                yield from self._close_call()
+            else:
+                self._body.append(mark)
+        elif mark == CALL[0] and self._part == "content":
+            # The newline before a call is the format's, others are the model's.
+            if self._newlines > 1 and not self._is_start:
+                yield Delta("content", "\n" * (self._newlines - 1))
+            self._begin("call")
+        elif mark == THINKING[0] and self._part == "content" and self._is_start:
+            self._begin("reasoning")
+        elif mark == THINKING[1] and self._part == "reasoning":
+            self._begin("content")
+        elif mark not in THINKING:
+            yield from self._take(mark)
+
+    def _close_call(self) -> Iterator[Delta]:
+        try:
+            call = ToolCall.parse("".join(self._body))
+        except (ValueError, RecursionError):
+            yield from self._give_up(CALL[1])
+            return
+        self.num_calls += 1
+        self._begin("content")
+        yield Delta("call", call=call)
+
+    def _give_up(self, close: str) -> Iterator[Delta]:
+        text = CALL[0] + "".join(self._body) + close
+        self._begin("content")
+        self._is_start = False
+        yield Delta("content", text)
+
+    def _begin(self, part: Literal["reasoning", "content", "call"]) -> None:
+        self._part, self._is_start, self._newlines = part, True, 0
+        self._body = []

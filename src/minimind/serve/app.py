@@ -1,0 +1,141 @@
+"""Routes, guard and page as one application, and the process that serves it.
+
+`/` serves the files of the package's folder `serve/web`, where there is one; they are open without a key, for a browser
+cannot show one when it opens a page. Everything else that is not `/health` is closed.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import uvicorn
+from fastapi import APIRouter, FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from minimind.serve.api import Service, make_router
+from minimind.serve.guard import SERVER_ERROR, Guard, Policy
+from minimind.serve.problems import Problem, problem_reply, validation_problem
+
+__all__ = ["build_app", "make_server", "run_server"]
+
+WEB = Path(__file__).parent / "web"
+MAX_HEADER_BYTES = 16 * 1024
+HEADER_SECONDS = 10.0
+KEEP_ALIVE_SECONDS = 15
+DRAIN_SECONDS = 30
+MAX_CONNECTIONS = 1024
+
+
+def build_app(
+    service: Service, policy: Policy | None = None, *, routers: Sequence[APIRouter] = (), web: Path = WEB
+) -> ASGIApp:
+    """The application; it starts and stops the service's runner.
+
+    routers: more routes, which are closed to whoever has no key, as all are
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        service.runner.start()
+        yield
+        await asyncio.to_thread(service.runner.stop)
+
+    # The pages that FastAPI would offer load scripts from elsewhere.
+    app = FastAPI(title="minimind", lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False)
+    for router in (make_router(service), *routers):
+        app.include_router(router)
+    app.add_exception_handler(Problem, _on_problem)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(Exception, _on_error)
+    policy = policy or Policy()
+    if web.is_dir():
+        app.mount("/", StaticFiles(directory=web, html=True))
+        files = (f"/{path.relative_to(web).as_posix()}" for path in web.rglob("*") if path.is_file())
+        policy = replace(policy, open={*policy.open, "/", *files})
+    return Guard(app, policy)
+
+
+def run_server(app: ASGIApp, host: str, port: int) -> None:
+    """Serve until SIGTERM or Ctrl-C; answers under way then have DRAIN_SECONDS to end."""
+    make_server(app, host, port).run()
+
+
+def make_server(app: ASGIApp, host: str, port: int) -> uvicorn.Server:
+    return uvicorn.Server(
+        uvicorn.Config(
+            cast(Any, app),
+            host=host,
+            port=port,
+            # The one of uvicorn's parsers that bounds headers.
+            http=_PatientProtocol,
+            ws="none",
+            h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+            limit_concurrency=MAX_CONNECTIONS,
+            backlog=MAX_CONNECTIONS,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=DRAIN_SECONDS,
+            server_header=False,
+            access_log=False,
+            log_level="warning",
+        )
+    )
+
+
+class _PatientProtocol(H11Protocol):
+    """uvicorn's HTTP, with an end to its patience: who has not sent a request's headers in time is dropped."""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._headers_due = self.loop.call_later(HEADER_SECONDS, self._drop_silent)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._is_serving:
+            self._headers_due.cancel()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._headers_due.cancel()
+        super().connection_lost(exc)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        # For the next request on the same connection; a quiet one is closed by its keep-alive time.
+        self._headers_due.cancel()
+        self._headers_due = self.loop.call_later(KEEP_ALIVE_SECONDS + HEADER_SECONDS, self._drop_silent)
+
+    def _drop_silent(self) -> None:
+        if not self._is_serving and not self.transport.is_closing():
+            self.transport.close()
+
+    @property
+    def _is_serving(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+
+async def _on_problem(request: HttpRequest, error: Exception) -> Response:
+    return problem_reply(cast(Problem, error))
+
+
+async def _on_invalid(request: HttpRequest, error: Exception) -> Response:
+    return problem_reply(validation_problem(cast(RequestValidationError, error).errors()))
+
+
+async def _on_http(request: HttpRequest, error: Exception) -> Response:
+    status = cast(HTTPException, error).status_code
+    words = {404: "there is no such path", 405: "this path does not take this method"}
+    return problem_reply(Problem(status, words.get(status, "the request cannot be read")))
+
+
+async def _on_error(request: HttpRequest, error: Exception) -> Response:
+    """The guard, where the error goes next, writes it to the log."""
+    return problem_reply(SERVER_ERROR)

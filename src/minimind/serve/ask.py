@@ -1,0 +1,213 @@
+"""A client's body -> requests of the engine: prompts rendered, settings filled in, what cannot be done refused."""
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from minimind.conversation import Conversation, render_prompt
+from minimind.errors import ConfigError, DataError, TokenizerError
+from minimind.generation import ends_of_text
+from minimind.sampling import Sampling
+from minimind.serve.answer import CALL, answer_marks
+from minimind.serve.grammar import Grammars, Guide
+from minimind.serve.problems import Problem
+from minimind.serve.request import Request
+from minimind.serve.schema import ChatBody, CompletionBody, GenerationBody, NamedChoice
+from minimind.tokenizer import Tokenizer
+
+__all__ = ["ChatAsk", "chat_ask", "completion_requests"]
+
+
+@dataclass(frozen=True)
+class ChatAsk:
+    """A chat to answer.
+
+    requests:  one for each choice
+    marks:     the control ids that structure the answers
+    thinking:  the prompt leaves the think block open
+    forced:    text of a tool call that the prompt writes for the answer
+    """
+
+    requests: Sequence[Request]
+    marks: dict[int, str]
+    thinking: bool
+    forced: str
+
+
+def chat_ask(
+    body: ChatBody, tokenizer: Tokenizer, defaults: Sampling, room: int, grammars: Grammars | None = None
+) -> ChatAsk:
+    """The requests of a chat's body.
+
+    room:      the context in tokens
+    grammars:  of the tokenizer; made anew unless given
+    Errors:    Problem
+    """
+    if body.top_logprobs is not None and not body.logprobs:
+        raise Problem(400, "top_logprobs needs logprobs to be true", param="top_logprobs", code="invalid_value")
+    options = body.chat_template_kwargs
+    choice = _choice(body)
+    forced = _forced(choice)
+    # A call that is forced comes without reasoning before it.
+    thinking = bool(options and options.enable_thinking) and not forced
+    tools = [tool.model_dump(exclude_unset=True) for tool in body.tools or ()] if choice != "none" else []
+    messages = [message.model_dump(exclude_none=True) for message in body.messages]
+    # OpenAI's clients may leave the content of any assistant's message out.
+    messages = [{"content": "", **message} for message in messages]
+    try:
+        conversation = Conversation.parse({"messages": messages}, "messages")
+        prompt = render_prompt(conversation.messages, tools, tokenizer, thinking)
+        if forced:
+            prompt += [tokenizer.control(CALL[0]), *tokenizer.encode(forced)]
+        guide = _guide(body, tools, forced, thinking, grammars or Grammars(tokenizer), tokenizer)
+    except (DataError, TokenizerError) as error:
+        raise Problem(400, str(error), param="messages", code="invalid_value") from None
+    marks = answer_marks(tokenizer, tools=bool(tools))
+    limit = body.max_completion_tokens or body.max_tokens
+    num_top = (body.top_logprobs or 0) if body.logprobs else None
+    return ChatAsk(
+        _requests(
+            body,
+            [prompt],
+            tokenizer,
+            defaults,
+            room,
+            limit=limit,
+            marks=frozenset(marks),
+            num_top=num_top,
+            guide=guide,
+        ),
+        marks,
+        thinking,
+        forced,
+    )
+
+
+def _guide(
+    body: ChatBody,
+    tools: Sequence[Mapping[str, Any]],
+    forced: str,
+    thinking: bool,
+    grammars: Grammars,
+    tokenizer: Tokenizer,
+) -> Guide | None:
+    """The form of the answer: a call that is forced, JSON as a whole, or calls as they come. Errors: Problem"""
+    wanted = body.response_format
+    try:
+        if forced:
+            return grammars.for_calls(tools, tokenizer.encode(forced))
+        if wanted is not None and wanted.type != "text":
+            if wanted.type == "json_schema" and wanted.json_schema is None:
+                raise ValueError("json_schema is missing")
+            schema = {"type": "object"} if wanted.json_schema is None else wanted.json_schema.schema_
+            return grammars.for_answer(schema, thinking=thinking)
+        return grammars.for_calls(tools) if tools else None
+    except ValueError as error:
+        param = "tools" if forced or wanted is None else "response_format"
+        raise Problem(400, f"{param}: {error}", param=param, code="invalid_schema") from None
+
+
+def completion_requests(body: CompletionBody, tokenizer: Tokenizer, defaults: Sampling, room: int) -> Sequence[Request]:
+    """One request for each prompt and choice, the choices of a prompt together. Errors: Problem"""
+    if body.best_of is not None and body.best_of != (body.n or 1):
+        raise Problem(400, "best_of: only the value of n is supported", param="best_of", code="unsupported")
+    if body.max_tokens == 0 and not body.echo:
+        raise Problem(400, "max_tokens is 0; expected at least 1 without echo", param="max_tokens")
+    given: Any = [body.prompt] if isinstance(body.prompt, str) or isinstance(body.prompt[0], int) else body.prompt
+    try:
+        prompts = [[tokenizer.bos_id, *tokenizer.encode(p)] if isinstance(p, str) else list(p) for p in given]
+    except TokenizerError as error:
+        raise Problem(400, str(error), param="prompt", code="invalid_value") from None
+    if len(prompts) * (body.n or 1) > 128:
+        raise Problem(400, "prompts times n: expected at most 128", param="n", code="invalid_value")
+    return _requests(
+        body,
+        prompts,
+        tokenizer,
+        defaults,
+        room,
+        # What OpenAI's completions draw when they are not told.
+        limit=16 if body.max_tokens is None else body.max_tokens,
+        num_top=body.logprobs,
+        score_prompt=bool(body.echo) and body.logprobs is not None,
+    )
+
+
+def _choice(body: ChatBody) -> str | NamedChoice:
+    """The tool choice, checked against the tools."""
+    choice = body.tool_choice or ("auto" if body.tools else "none")
+    names = {tool.function.name for tool in body.tools or ()}
+    if choice in ("none", "auto"):
+        return choice
+    if not names:
+        raise Problem(400, "tool_choice needs tools", param="tool_choice", code="invalid_value")
+    if isinstance(choice, NamedChoice) and choice.function.name not in names:
+        raise Problem(400, "tool_choice names a tool that is not in tools", param="tool_choice", code="invalid_value")
+    return choice
+
+
+def _forced(choice: str | NamedChoice) -> str:
+    """What a call begins with. Cut where a model's own tokens are cut: before the space behind a colon."""
+    if isinstance(choice, NamedChoice):
+        return f'\n{{"name": "{choice.function.name}", "arguments":'
+    return '\n{"name":' if choice == "required" else ""
+
+
+def _requests(
+    body: GenerationBody,
+    prompts: Sequence[list[int]],
+    tokenizer: Tokenizer,
+    defaults: Sampling,
+    room: int,
+    *,
+    limit: int | None,
+    **settings: Any,
+) -> list[Request]:
+    for prompt in prompts:
+        if len(prompt) + (limit != 0) > room:
+            raise Problem(
+                400,
+                f"This model's maximum context length is {room} tokens, and the prompt has {len(prompt)}, "
+                "of which the answer needs at least one; shorten the prompt",
+                param="messages" if isinstance(body, ChatBody) else "prompt",
+                code="context_length_exceeded",
+            )
+    return [
+        Request(
+            prompt=prompt,
+            sampling=_sampling(body, defaults, limit),
+            stream=stream,
+            stop_ids=ends_of_text(tokenizer),
+            logit_bias=_bias(body.logit_bias or {}, tokenizer),
+            presence_penalty=body.presence_penalty or 0.0,
+            frequency_penalty=body.frequency_penalty or 0.0,
+            prompt_only=limit == 0,
+            **settings,
+        )
+        for prompt in prompts
+        for stream in range(body.n or 1)
+    ]
+
+
+def _sampling(body: GenerationBody, defaults: Sampling, limit: int | None) -> Sampling:
+    names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+    given = {name: value for name in names if (value := getattr(body, name)) is not None}
+    # Other servers take these two for "the likeliest only" and "no limit".
+    if given.get("top_p") == 0:
+        given |= {"top_p": 1.0, "temperature": 0.0}
+    given["top_k"] = max(given.get("top_k", defaults.top_k), 0)
+    stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or defaults.stop)
+    # Without a seed each answer is another one.
+    seed = secrets.randbits(31) if body.seed is None else body.seed
+    try:
+        return replace(defaults, **given, stop=stop, seed=seed, max_tokens=limit or defaults.max_tokens)
+    except ConfigError as error:
+        raise Problem(400, str(error), code="invalid_value") from None
+
+
+def _bias(given: Mapping[str, float], tokenizer: Tokenizer) -> dict[int, float]:
+    if not all(key.isascii() and key.isdigit() and len(key) < 9 and int(key) < tokenizer.vocab_size for key in given):
+        message = f"logit_bias: expected ids from 0 to {tokenizer.vocab_size - 1}"
+        raise Problem(400, message, param="logit_bias", code="invalid_value")
+    return {int(key): value for key, value in given.items()}

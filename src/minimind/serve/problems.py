@@ -1,0 +1,51 @@
+"""What goes wrong, in the shape of OpenAI's errors, so that its clients raise the exceptions that users expect."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from starlette.responses import JSONResponse
+
+__all__ = ["Problem", "problem_reply", "validation_problem"]
+
+_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+
+_BRANCHES = {"str", "int", "NamedChoice"}
+
+
+class Problem(Exception):
+    """An error for the client.
+
+    param:  the field that is wrong
+    code:   a word that a program can look for
+    """
+
+    def __init__(self, status: int, message: str, *, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.status, self.message, self.param, self.code = status, message, param, code
+
+    def body(self) -> dict[str, Any]:
+        kind = _TYPES.get(self.status, "server_error" if self.status >= 500 else "invalid_request_error")
+        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+
+
+def problem_reply(problem: Problem) -> JSONResponse:
+    headers = {}
+    if problem.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if problem.status in (429, 503):
+        headers["Retry-After"] = "1"
+    return JSONResponse(problem.body(), problem.status, headers)
+
+
+def validation_problem(errors: Sequence[Any]) -> Problem:
+    """The first of pydantic's errors, without what was sent: it may be long, or secret."""
+    error = errors[0]
+    # A union names the branch that failed, too; the field is what the client knows.
+    place = [str(part) for part in error.get("loc", ()) if part != "body"]
+    field = ".".join(part for part in place if (part.isidentifier() or part.isdigit()) and part not in _BRANCHES)
+    message = str(error.get("msg", "is wrong"))
+    if error.get("type") == "json_invalid":
+        return Problem(400, "the body is not JSON", code="invalid_json")
+    if error.get("type") == "extra_forbidden":
+        message = "is not supported by this server"
+    return Problem(400, f"{field[:200] or 'the body'}: {message}", param=field[:200] or None, code="invalid_value")

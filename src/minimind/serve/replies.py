@@ -1,0 +1,235 @@
+"""What a client is sent: answers whole or in chunks, in OpenAI's shapes.
+
+Both ways read the same events through the same reader, so a stream's pieces joined are the whole answer.
+"""
+
+import json
+import secrets
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+from minimind.serve.answer import CALL, AnswerReader, Delta
+from minimind.serve.ask import ChatAsk
+from minimind.serve.problems import Problem
+from minimind.serve.request import Event, TokenScore
+from minimind.tokenizer import StreamDecoder, Tokenizer
+
+__all__ = ["DONE", "ChatChoice", "Envelope", "TextChoice", "chunk", "usage"]
+
+DONE = b"data: [DONE]\n\n"
+
+
+class Envelope:
+    """What all parts of one reply have in common."""
+
+    def __init__(self, kind: str, model: str) -> None:
+        prefix = "cmpl" if kind == "text_completion" else "chatcmpl"
+        self._kind = kind
+        self._fields = {"id": f"{prefix}-{secrets.token_hex(12)}", "created": int(time.time()), "model": model}
+
+    def whole(self, choices: Sequence[Mapping[str, Any]], counted: Mapping[str, int]) -> dict[str, Any]:
+        return {**self._fields, "object": self._kind, "choices": choices, "usage": counted}
+
+    def part(self, choices: Sequence[Mapping[str, Any]], counted: Mapping[str, int] | None = None) -> bytes:
+        """A chunk of a stream; `counted` in the last one, which has no choices."""
+        kind = self._kind if self._kind == "text_completion" else f"{self._kind}.chunk"
+        fields = {**self._fields, "object": kind, "choices": choices}
+        return chunk(fields if counted is None else {**fields, "usage": counted})
+
+
+def chunk(value: Mapping[str, Any]) -> bytes:
+    """A server-sent event."""
+    return b"data: " + json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
+
+
+def usage(num_prompt: int, num_drawn: int) -> dict[str, int]:
+    return {"prompt_tokens": num_prompt, "completion_tokens": num_drawn, "total_tokens": num_prompt + num_drawn}
+
+
+class ChatChoice:
+    """One answer of a chat, as it comes."""
+
+    def __init__(self, ask: ChatAsk, tokenizer: Tokenizer, index: int) -> None:
+        self._tokenizer = tokenizer
+        self._index = index
+        self._has_scores = ask.requests[index].num_top is not None
+        self._reader = AnswerReader(ask.marks, thinking=ask.thinking)
+        if ask.forced:
+            assert not list(self._reader.take("", CALL[0])) and not list(self._reader.take(ask.forced))
+        self._deltas: list[Delta] = []
+        self._scores: list[dict[str, Any]] = []
+        self._num_told_calls = 0
+        self.num_drawn = 0
+        self.finish_reason: str | None = None
+
+    def begin(self) -> dict[str, Any]:
+        """The first chunk's choice, which carries the role."""
+        return {"index": self._index, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}
+
+    def push(self, events: Iterable[Event]) -> list[dict[str, Any]]:
+        """The choices of the chunks that these events make. Errors: Problem when the engine gave up"""
+        deltas: list[Delta] = []
+        scores: list[dict[str, Any]] = []
+        for event in events:
+            _require_sound(event)
+            self.num_drawn += event.id is not None
+            deltas += self._reader.push(event)
+            scores += [_chat_score(score, self._tokenizer) for score in event.scores]
+            if event.finish_reason is not None:
+                deltas += self._reader.finish()
+                self.finish_reason = "tool_calls" if self._reader.num_calls else event.finish_reason
+        self._deltas += deltas
+        self._scores += scores
+        told = self._told(deltas)
+        if scores and not told:
+            told = [{}]
+        choices: list[dict[str, Any]] = [
+            {"index": self._index, "delta": delta, "finish_reason": None} for delta in told
+        ]
+        if scores:
+            choices[0]["logprobs"] = {"content": scores, "refusal": None}
+        if self.finish_reason is not None:
+            choices.append({"index": self._index, "delta": {}, "finish_reason": self.finish_reason})
+        return choices
+
+    def whole(self) -> dict[str, Any]:
+        """The choice of a reply that is not streamed."""
+        texts = {kind: "".join(delta.text for delta in self._deltas if delta.kind == kind) for kind in _FIELDS}
+        calls = [call for delta in self._deltas for call in _call(delta)]
+        message: dict[str, Any] = {"role": "assistant", "content": texts["content"], "refusal": None}
+        if calls:
+            message |= {"content": texts["content"] or None, "tool_calls": calls}
+        if texts["reasoning"]:
+            message |= dict.fromkeys(_FIELDS["reasoning"], texts["reasoning"])
+        return {
+            "index": self._index,
+            "message": message,
+            "logprobs": {"content": self._scores, "refusal": None} if self._has_scores else None,
+            "finish_reason": self.finish_reason,
+        }
+
+    def _told(self, deltas: Iterable[Delta]) -> list[dict[str, Any]]:
+        """Pieces of one kind as one; a call as its name, then its arguments."""
+        told: list[dict[str, Any]] = []
+        for kind, group in groupby(deltas, key=lambda delta: delta.kind):
+            if kind != "call":
+                told.append(dict.fromkeys(_FIELDS[kind], "".join(delta.text for delta in group)))
+                continue
+            for call in (call for delta in group for call in _call(delta)):
+                place, function = self._num_told_calls, call["function"]
+                named = {**call, "index": place, "function": {"name": function["name"], "arguments": ""}}
+                told.append({"tool_calls": [named]})
+                rest = {"index": place, "function": {"arguments": function["arguments"]}}
+                told.append({"tool_calls": [rest]})
+                self._num_told_calls += 1
+        return told
+
+
+# Some clients read the one name, some the other.
+_FIELDS = {"content": ("content",), "reasoning": ("reasoning_content", "reasoning")}
+
+
+def _call(delta: Delta) -> Iterable[dict[str, Any]]:
+    if delta.call is not None:
+        arguments = json.dumps(delta.call.arguments, ensure_ascii=False)
+        function = {"name": delta.call.name, "arguments": arguments}
+        yield {"id": f"call_{secrets.token_hex(12)}", "type": "function", "function": function}
+
+
+class TextChoice:
+    """One continuation of a text, as it comes.
+
+    echo:      the prompt's ids that are given back in front, where they are
+    num_added: ids in front of the prompt that its sender did not write
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, index: int, *, echo: Sequence[int] | None, num_added: int, has_scores: bool
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._index = index
+        self._scores = _TextScores(tokenizer) if has_scores else None
+        self._num_skipped = num_added if echo is not None else 0
+        self._echo = "" if echo is None else tokenizer.decode(echo[num_added:])
+        self._texts: list[str] = []
+        self.num_drawn = 0
+        self.finish_reason: str | None = None
+
+    def begin(self) -> None:
+        return None
+
+    def push(self, events: Iterable[Event]) -> list[dict[str, Any]]:
+        """The choice of the chunk that these events make. Errors: Problem when the engine gave up"""
+        text, self._echo = self._echo, ""
+        scores: list[TokenScore] = []
+        for event in events:
+            _require_sound(event)
+            self.num_drawn += event.id is not None
+            text += event.text
+            scores += event.scores
+            self.finish_reason = event.finish_reason
+        skipped, self._num_skipped = min(self._num_skipped, len(scores)), max(self._num_skipped - len(scores), 0)
+        self._texts.append(text)
+        if not (text or scores or self.finish_reason):
+            return []
+        told = None if self._scores is None else self._scores.push(scores[skipped:])
+        return [{"index": self._index, "text": text, "logprobs": told, "finish_reason": self.finish_reason}]
+
+    def whole(self) -> dict[str, Any]:
+        logprobs = None if self._scores is None else self._scores.whole
+        text = "".join(self._texts)
+        return {"index": self._index, "text": text, "logprobs": logprobs, "finish_reason": self.finish_reason}
+
+
+class _TextScores:
+    """OpenAI's older shape of log-probabilities: lists side by side."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._decoder = StreamDecoder(tokenizer)
+        self._offset = 0
+        self.whole: dict[str, list[Any]] = {
+            name: [] for name in ("tokens", "token_logprobs", "top_logprobs", "text_offset")
+        }
+
+    def push(self, scores: Iterable[TokenScore]) -> dict[str, list[Any]]:
+        part: dict[str, list[Any]] = {name: [] for name in self.whole}
+        for score in scores:
+            top = None
+            if score.logprob is not None:
+                pairs = [*score.top, (score.id, score.logprob)]
+                top = {_spelled(index, self._tokenizer): value for index, value in pairs} if score.top else {}
+            part["tokens"].append(_spelled(score.id, self._tokenizer))
+            part["token_logprobs"].append(score.logprob)
+            part["top_logprobs"].append(top)
+            part["text_offset"].append(self._offset)
+            self._offset += len(self._decoder.push(score.id))
+        for name, values in part.items():
+            self.whole[name] += values
+        return part
+
+
+def _require_sound(event: Event) -> None:
+    if event.finish_reason == "error":
+        raise Problem(500, event.error, code="generation_failed")
+
+
+def _chat_score(score: TokenScore, tokenizer: Tokenizer) -> dict[str, Any]:
+    top = [_token_score(index, logprob, tokenizer) for index, logprob in score.top]
+    return {**_token_score(score.id, score.logprob, tokenizer), "top_logprobs": top}
+
+
+def _token_score(index: int, logprob: float | None, tokenizer: Tokenizer) -> dict[str, Any]:
+    data = tokenizer.decode_bytes([index])
+    return {"token": _spelled(index, tokenizer), "logprob": logprob, "bytes": list(data)}
+
+
+def _spelled(index: int, tokenizer: Tokenizer) -> str:
+    """The text of a token; as OpenAI has it, `bytes:\\xe4\\xbd` where it is a part of a character."""
+    data = tokenizer.decode_bytes([index])
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in data)

@@ -1,0 +1,144 @@
+"""`minimind serve MODEL`: answer OpenAI's clients, and a browser where the page is installed.
+
+The address is this machine's own unless another is given, and then a key is wanted: whoever reaches a server can keep
+it busy, and read what its model learnt.
+"""
+
+import ipaddress
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from minimind.checkpoint import find_checkpoint, load_model
+from minimind.config import Config
+from minimind.errors import ConfigError
+from minimind.sampling import Sampling
+
+__all__ = ["ServeConfig", "run"]
+
+MIN_KEY_LENGTH = 16
+
+
+class ServeConfig(Config):
+    """Serve a model to OpenAI's clients. What a request does not set is taken from [sampling]."""
+
+    positional: ClassVar[str] = "model"
+
+    model: Path = Field(description="A run folder, a checkpoint, or a Hugging Face folder.")
+    adapters: list[Path] = Field([], description="LoRA runs or PEFT folders, each served as a model of its own.")
+    name: str = Field("", description="What clients call the model; the last part of its path unless given.")
+    host: str = Field("127.0.0.1", description="The address to listen on; any but this machine's own needs a key.")
+    port: int = Field(8000, ge=0, le=65535, description="The port to listen on; 0 takes a free one.")
+    hosts: list[str] = Field([], description="More names by which clients may call this server, such as gpu.lan.")
+    key_env: str = Field("MINIMIND_API_KEY", description="The environment variable with the key clients have to show.")
+    precision: Literal["fp32", "bf16", "int8"] = Field("fp32", description="Of the weights of all blocks.")
+    context: int = Field(
+        4096, ge=2, le=1_000_000, description="Tokens of a prompt and its answer; at most the model's."
+    )
+    max_rows: int = Field(32, ge=1, le=1024, description="Requests answered at once; others wait.")
+    max_queue: int = Field(256, ge=1, le=100_000, description="Requests that may wait; others are told to come later.")
+    prefill_tokens: int = Field(256, ge=2, le=65536, description="Tokens of prompts read in one step.")
+    device: Literal["auto", "cpu", "cuda"] = Field("cpu", description="Where to compute.")
+    sampling: Sampling = Field(Sampling(max_tokens=512), description="How tokens are drawn.")
+
+
+def run(config: ServeConfig) -> None:
+    """Serve until SIGTERM or Ctrl-C."""
+    try:
+        import fastapi  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError:
+        raise ConfigError(
+            "serving needs fastapi and uvicorn; install them with: pip install 'minimind[serve]'"
+        ) from None
+    from minimind.serve.api import Service
+    from minimind.serve.app import WEB, build_app, run_server
+    from minimind.serve.engine import Engine
+    from minimind.serve.guard import LOOPBACK, Policy
+    from minimind.serve.runner import Runner
+
+    key = _key(config)
+    port = _free_port(config.host, config.port)
+    engines = {}
+    for name, (folder, adapter) in _models(config).items():
+        model, tokenizer = load_model(folder, adapter=adapter, device=config.device)
+        engines[name] = Engine(
+            model,
+            tokenizer,
+            max_rows=config.max_rows,
+            capacity=config.context,
+            max_queue=config.max_queue,
+            prefill_tokens=config.prefill_tokens,
+            precision=config.precision,
+        )
+    hosts = (*LOOPBACK, config.host, socket.gethostname(), *config.hosts)
+    policy = Policy(hosts={name.lower() for name in hosts}, key=key)
+    app = build_app(Service(Runner(engines), config.sampling), policy)
+    print(_welcome(config, port, list(engines), has_page=WEB.is_dir(), has_key=key is not None), flush=True)
+    run_server(app, config.host, port)
+
+
+def _models(config: ServeConfig) -> Mapping[str, tuple[Path, Path | None]]:
+    """Folder and adapter by the name that clients use."""
+    models: dict[str, tuple[Path, Path | None]] = {}
+    for adapter in (None, *config.adapters):
+        folder = adapter or config.model
+        find_checkpoint(folder)
+        name = (config.name if adapter is None else "") or folder.resolve().name
+        if name in models:
+            name = str(folder)
+        if name in models:
+            raise ConfigError(f"two models are called {name!r}; give each adapter once")
+        models[name] = (config.model, adapter)
+    return models
+
+
+def _key(config: ServeConfig) -> str | None:
+    """The key, which is optional on loopback. Errors: ConfigError"""
+    key = os.environ.get(config.key_env) or None
+    if key is not None and len(key) < MIN_KEY_LENGTH:
+        raise ConfigError(f"{config.key_env} has {len(key)} characters; expected at least {MIN_KEY_LENGTH}")
+    if key is None and not _is_loopback(config.host):
+        raise ConfigError(
+            f"host {config.host} can be reached from other machines, which needs a key: "
+            f"export {config.key_env}=$(openssl rand -hex 32)"
+        )
+    return key
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _free_port(host: str, port: int) -> int:
+    """The port, once it is certain that it can be had: before the model is loaded. Errors: ConfigError"""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ConfigError(f"cannot listen on {host} port {port}: {error.strerror}; choose another --port") from None
+        return probe.getsockname()[1]
+
+
+def _welcome(config: ServeConfig, port: int, names: list[str], *, has_page: bool, has_key: bool) -> str:
+    """The address, and something to try."""
+    host = f"[{config.host}]" if ":" in config.host else config.host
+    address = f"http://{host}:{port}"
+    shown = f" -H 'Authorization: Bearer '\"${config.key_env}\"" if has_key else ""
+    body = f'{{"model": "{names[0]}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
+    return "\n".join(
+        [
+            f"serving {', '.join(names)} at {address}/v1; Ctrl-C stops",
+            f"open {address}/ in a browser, or try:" if has_page else "try:",
+            f"  curl {address}/v1/chat/completions -H 'Content-Type: application/json'{shown} -d '{body}'",
+        ]
+    )

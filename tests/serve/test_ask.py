@@ -1,0 +1,59 @@
+"""A body becomes requests: the prompt that training renders, settings filled in."""
+
+from typing import Any
+
+import pytest
+
+from minimind.conversation import Conversation, render_prompt
+from minimind.sampling import Sampling
+from minimind.serve.ask import chat_ask, completion_requests
+from minimind.serve.problems import Problem
+from minimind.serve.schema import ChatBody, CompletionBody
+from minimind.tokenizer import Tokenizer
+
+DEFAULTS = Sampling(temperature=0.5, top_k=7, max_tokens=99)
+TOOLS = [{"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}]
+ROW: dict[str, Any] = {
+    "messages": [
+        {"role": "developer", "content": "be <|im_end|> brief"},
+        {"role": "user", "content": [{"type": "text", "text": "hello"}]},
+        {"role": "assistant", "tool_calls": [{"function": {"name": "add", "arguments": '{"x": 1}'}}]},
+        {"role": "tool", "content": "3", "tool_call_id": "1"},
+    ]
+}
+
+
+@pytest.mark.parametrize("tools", [[], TOOLS])
+@pytest.mark.parametrize("thinking", [False, True])
+def test_a_chat_is_rendered_as_in_training(tokenizer: Tokenizer, tools: list[Any], thinking: bool) -> None:
+    options = {"chat_template_kwargs": {"enable_thinking": thinking}}
+    body = ChatBody.model_validate({"model": "m", **ROW, **options} | ({"tools": tools} if tools else {}))
+    ask = chat_ask(body, tokenizer, DEFAULTS, 10_000)
+    conversation = Conversation.parse(ROW, "row")
+    assert ask.requests[0].prompt == render_prompt(conversation.messages, tools, tokenizer, thinking)
+    assert ask.thinking is thinking and len(ask.marks) == (4 if tools else 2)
+
+
+def test_settings_are_the_clients_then_the_servers(tokenizer: Tokenizer) -> None:
+    given = {"model": "m", "prompt": "hello", "n": 2, "temperature": 0.0, "stop": "x", "seed": 4, "max_tokens": 5}
+    first, second = completion_requests(CompletionBody.model_validate(given), tokenizer, DEFAULTS, 100)
+    assert first.sampling == Sampling(temperature=0.0, top_k=7, stop=("x",), seed=4, max_tokens=5)
+    assert (first.stream, second.stream) == (0, 1) and first.prompt[0] == tokenizer.bos_id
+    assert first.stop_ids == {tokenizer.eos_id, tokenizer.pad_id}
+
+
+def test_without_a_seed_each_request_has_another(tokenizer: Tokenizer) -> None:
+    body = CompletionBody(model="m", prompt=[1, 2])
+    seeds = {completion_requests(body, tokenizer, DEFAULTS, 100)[0].sampling.seed for _ in range(20)}
+    assert len(seeds) == 20
+
+
+@pytest.mark.parametrize(("size", "fits"), [(99, True), (100, False)])
+def test_a_prompt_leaves_room_for_a_token_and_is_never_cut(tokenizer: Tokenizer, size: int, fits: bool) -> None:
+    body = CompletionBody(model="m", prompt=[5] * size, max_tokens=1000)
+    if fits:
+        assert len(completion_requests(body, tokenizer, DEFAULTS, 100)[0].prompt) == size
+        return
+    with pytest.raises(Problem, match="length is 100 tokens, and the prompt has 100") as caught:
+        completion_requests(body, tokenizer, DEFAULTS, 100)
+    assert caught.value.code == "context_length_exceeded"

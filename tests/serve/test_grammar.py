@@ -1,0 +1,106 @@
+"""Whatever a model would like to say, a guided answer has the form that was asked for."""
+
+import json
+import random
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.serve.tiny_server import TOKENIZER
+
+from minimind.serve.grammar import Grammars, Guide, Guided
+
+GRAMMARS = Grammars(TOKENIZER)
+POINT = {
+    "type": "object",
+    "properties": {"x": {"type": "integer"}, "kind": {"enum": ["a", "b"]}},
+    "required": ["x", "kind"],
+    "additionalProperties": False,
+}
+TOOLS = [
+    {"type": "function", "function": {"name": "add", "parameters": POINT}},
+    {"type": "function", "function": {"name": 'n"ow'}},
+]
+
+
+def babble(guide: Guide, seed: int, *, start: tuple[int, ...] = (), most: int = 400) -> list[int]:
+    """Any allowed ids, but digits and quotes seldom, until the end."""
+    chance, guided, ids = random.Random(seed), Guided(guide), list(start)
+    for index in start:
+        guided.accept(index)
+    while len(ids) < most:
+        allowed = guided.allowed()
+        assert allowed is not None and allowed.any()
+        places = np.flatnonzero(allowed[: TOKENIZER.vocab_size]).tolist()
+        closing = [place for place in places if TOKENIZER.decode([place]) in ('"', "}", ' "', "}\n", "\n", ",")]
+        index = chance.choice(closing if closing and chance.random() < 0.5 else places)
+        ids.append(index)
+        if index == TOKENIZER.eos_id:
+            return ids[:-1]
+        guided.accept(index)
+    return ids
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_an_answer_is_json_of_the_schema(seed: int) -> None:
+    value = json.loads(TOKENIZER.decode(babble(GRAMMARS.for_answer(POINT), seed)))
+    assert type(value["x"]) is int and value["kind"] in ("a", "b") and len(value) == 2
+
+
+def test_reasoning_is_free_and_what_follows_it_is_not() -> None:
+    guide = GRAMMARS.for_answer(POINT, thinking=True)
+    guided = Guided(guide)
+    assert guided.allowed() is None
+    guided.accept(100)
+    assert guided.allowed() is None
+    said = babble(guide, 3, start=(TOKENIZER.control("</think>"),))
+    assert json.loads(TOKENIZER.decode(said[1:]))["kind"] in ("a", "b")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_call_is_one_of_the_tools_and_then_all_is_free_again(seed: int) -> None:
+    guided, chance = Guided(GRAMMARS.for_calls(TOOLS[:1])), random.Random(seed)
+    assert guided.allowed() is None
+    guided.accept(TOKENIZER.control("<tool_call>"))
+    said = []
+    while (allowed := guided.allowed()) is not None and len(said) < 300:
+        said.append(chance.choice(np.flatnonzero(allowed).tolist()))
+        guided.accept(said[-1])
+    text, end = TOKENIZER.decode(said[:-1]), said[-1]
+    assert end == TOKENIZER.control("</tool_call>") and text.startswith("\n{") and text.endswith("}\n")
+    assert json.loads(text)["name"] == "add" and set(json.loads(text)["arguments"]) == {"x", "kind"}
+
+
+@pytest.mark.parametrize("head", ['\n{"name":', '\n{"name": "add", "arguments":', '\n{"name": "n\\"ow", "arguments":'])
+def test_a_forced_call_goes_on_where_the_prompt_ends(head: str) -> None:
+    said = babble(GRAMMARS.for_calls(TOOLS, TOKENIZER.encode(head)), 1)
+    assert said[-1] == TOKENIZER.control("</tool_call>")
+    assert json.loads(head + TOKENIZER.decode(said[:-1]))["name"] in ("add", 'n"ow')
+
+
+def deep(levels: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {}
+    for _ in range(levels):
+        schema = {"items": schema}
+    return schema
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        deep(100),
+        {"type": "nothing"},
+        {"enum": ["a" * 70_000]},
+        {"$ref": "#/nowhere"},
+        {"$ref": "http://localhost/schema.json"},
+        {"type": "string", "pattern": "(" * 50},
+        {"type": "string", "pattern": "(a{1,1000}){1,1000}"},
+        {"allOf": [{"type": "string", "pattern": f".*a.{{{n}}}b.*"} for n in range(40, 60)]},
+    ],
+)
+def test_hostile_schemas_are_refused_in_bounded_time(schema: dict[str, Any]) -> None:
+    begin = time.monotonic()
+    with pytest.raises(ValueError, match="schema"):
+        GRAMMARS.for_answer(schema)
+    assert time.monotonic() - begin < 5

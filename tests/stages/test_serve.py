@@ -1,0 +1,87 @@
+"""The verb serves a run's folder, and refuses at once what would be unsafe or cannot work."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from minimind.cli import main
+from minimind.config import load
+from minimind.stages.serve import ServeConfig, _models, _welcome
+
+
+def test_a_folder_is_served_until_sigterm(tiny: Path) -> None:
+    command = [sys.executable, "-m", "minimind", "serve", str(tiny), "--port", "0", "--sampling.max_tokens", "5"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        address = line.split(" at ")[1].split(";")[0]
+        assert line.startswith("serving model at http://127.0.0.1:")
+        body = json.dumps({"model": "model", "messages": [{"role": "user", "content": "1 2"}]}).encode()
+        request = urllib.request.Request(f"{address}/chat/completions", body, {"Content-Type": "application/json"})
+        for attempt in range(100):
+            try:
+                with urllib.request.urlopen(request, timeout=30) as reply:
+                    assert json.load(reply)["usage"]["completion_tokens"] <= 5
+                break
+            except urllib.error.URLError:
+                assert attempt < 99
+                time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) in (0, -signal.SIGTERM, 128 + signal.SIGTERM)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--host", "0.0.0.0"], "needs a key: export MINIMIND_API_KEY="),
+        (["--host", "example.org"], "needs a key"),
+        (["--key_env", "SHORT_KEY"], "SHORT_KEY has 5 characters; expected at least 16"),
+        (["--precision", "int4"], "precision"),
+        (["--adapters", "nowhere"], "nowhere: not there"),
+    ],
+)
+def test_what_is_unsafe_or_wrong_is_said_in_a_line(
+    tiny: Path,
+    words: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SHORT_KEY", "12345")
+    monkeypatch.delenv("MINIMIND_API_KEY", raising=False)
+    assert main(["serve", str(tiny), "--port", "0", *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_port_in_use_is_said_before_a_model_is_loaded(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert main(["serve", "nowhere", "--port", str(port)]) == 2
+    assert f"cannot listen on 127.0.0.1 port {port}" in capsys.readouterr().err
+
+
+def test_models_are_called_by_their_folders(tmp_path: Path) -> None:
+    for name in ("base", "a/lora", "b/lora"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "config.json").write_text("{}")
+    words = {"model": str(tmp_path / "base"), "adapters": [str(tmp_path / name / "lora") for name in "ab"]}
+    models = _models(load(ServeConfig, None, words))
+    assert list(models) == ["base", "lora", str(tmp_path / "b/lora")]
+    assert models["lora"] == (tmp_path / "base", tmp_path / "a/lora")
+
+
+def test_the_example_shows_how_to_give_a_key_and_not_the_key() -> None:
+    config = load(ServeConfig, None, {"model": "m", "host": "::1"})
+    shown = _welcome(config, 8000, ["m"], has_page=True, has_key=True)
+    assert "http://[::1]:8000/v1/chat/completions" in shown and '"$MINIMIND_API_KEY"' in shown
+    assert "open http://[::1]:8000/" in shown
