@@ -49,6 +49,7 @@ def _commands(arguments: argparse.Namespace) -> dict[str, list[object]]:
     seconds, held_out = arguments.seconds, [*texts, "--valid", arguments.valid]
     return {
         "compute_rate.py": [],
+        "prepare.py": texts,
         "padding.py": ["--conversations", arguments.conversations, *texts],
         "generation.py": [],
         "against_transformers.py": [*held_out, "--seconds", seconds / 2],
@@ -68,12 +69,12 @@ def _write_builtin(arguments: argparse.Namespace, folder: Path) -> None:
     """The built-in corpus as the files that the scripts read, and a tokenizer trained on its training part."""
     from minimind.data.builtin import builtin_rows
     from minimind.data.dedup import document_hash
-    from minimind.data.split import is_validation
+    from minimind.data.split import is_chosen
     from minimind.tokenizer import Tokenizer
 
     texts, valid = [], []
     for row in builtin_rows("texts"):
-        (valid if is_validation(document_hash(row["text"]), VALID_FRACTION) else texts).append(row)
+        (valid if is_chosen(document_hash(row["text"]), VALID_FRACTION) else texts).append(row)
     for name, rows in (("texts", texts), ("valid", valid), ("conversations", builtin_rows("conversations"))):
         setattr(arguments, name, folder / f"{name}.jsonl")
         _write(folder / f"{name}.jsonl", rows)

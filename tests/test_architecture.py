@@ -13,9 +13,11 @@ MAX_LINES = 400
 
 # A module imports from lower rows only. A folder counts as one module; inside it, imports are free.
 LAYERS = [
-    ["errors", "interfaces"],
+    ["errors", "interfaces", "facts"],
+    ["tokenizer_files"],
     ["config", "config_json", "model", "lora", "tokenizer", "tools", "sampling", "messages", "chat_template"],
-    ["cache", "compression", "folder", "lock", "provenance"],
+    ["cache", "compression", "endpoint", "folder", "lock", "provenance", "sandbox", "tensor_files"],
+    ["adapters"],
     ["conversation", "generation", "checkpoint", "run"],
     ["data", "objectives", "training"],
     ["rl", "evals"],

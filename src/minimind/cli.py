@@ -82,7 +82,8 @@ def _split(words: Sequence[str], names: Iterable[str], positional: str) -> tuple
             if name in flags:
                 raise ConfigError(f"--{name} is given twice; write several values of a list after one --{name}")
             flags[name] = [value] if equals else implied
-        elif recipe is None and not flags and word.endswith(".toml"):
+        # A verb about recipes takes one as its argument, whose options are then not its own.
+        elif recipe is None and not flags and word.endswith(".toml") and positional != "recipe":
             recipe = word
         elif name:
             flags.setdefault(name, []).append(word)
@@ -127,9 +128,10 @@ def _print_help(verb: str) -> None:
 
     config_class, _ = load_stage(verb)
     console = Console(width=min(_WIDTH, Console().width), highlight=False)
+    first = "" if config_class.positional == "recipe" else " [recipe.toml]"
     word = f" [{config_class.positional.upper()}]" if config_class.positional else ""
     console.print(Text(f"minimind {verb}: {VERBS[verb].summary}\n", style="bold"))
-    console.print(Text(f"usage: minimind {verb} [recipe.toml]{word} [--option value ...]\n"))
+    console.print(Text(f"usage: minimind {verb}{first}{word} [--option value ...]\n"))
     if config_class.__doc__:
         console.print(Text(" ".join(config_class.__doc__.split()) + "\n"))
     sections: dict[str, list[Option]] = {}

@@ -18,7 +18,7 @@ from minimind.model import Transformer
 from minimind.tokenizer import Tokenizer
 from minimind.training.settings import TrainConfig
 
-SCRIPTS = ("padding", "compute_rate", "against_transformers", "time_to_loss", "generation")
+SCRIPTS = ("padding", "compute_rate", "against_transformers", "time_to_loss", "generation", "prepare")
 TEXTS = [f"The {word} number {n} went home. 第{n}个故事。" * (n % 5 + 1) for n, word in enumerate(["old", "red"] * 12)]
 
 Run = Callable[..., str]
@@ -81,6 +81,14 @@ def test_padding_compares_speed_and_memory(run: Run, data: Path) -> None:
     [memory] = [line.split()[3:] for line in printed.splitlines() if line.startswith("float32, steps alone")]
     packed, padded, ratio = (float(figure.replace(",", "")) for figure in memory)
     assert 0 < packed < padded and ratio == pytest.approx(packed / padded, rel=0.05)
+
+
+def test_preparation_is_timed_and_weighed_on_every_side(run: Run, data: Path) -> None:
+    inputs = [f"--texts={data / 'texts.jsonl'}", f"--tokenizer={data / 'tokenizer'}", "--turns=1", "--times=2"]
+    lines = [line.split() for line in run("prepare", *inputs).splitlines()]
+    sides = [line for line in lines if line[:1] in (["minimind"], ["minimind,"], ["tokenizers"])]
+    assert len(sides) == 6
+    assert all(float(figure.replace(",", "")) > 0 for side in sides for figure in (side[-3], side[-1]))
 
 
 def test_time_to_loss_scores_each_mark_and_the_end(run: Run, data: Path) -> None:

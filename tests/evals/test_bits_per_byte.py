@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from minimind.errors import DataError
-from minimind.evals import bits_per_byte as module
+from minimind.evals import log_likelihood as module
 from minimind.evals.bits_per_byte import bits_per_byte, cut_documents
 from minimind.model import ModelConfig, Transformer
 from minimind.tokenizer import Tokenizer
@@ -52,6 +52,7 @@ def test_it_is_the_summed_loss_over_the_summed_bytes(model: Transformer, tokeniz
     assert found.bits_per_byte == pytest.approx(nats / math.log(2) / size, rel=1e-6)
     assert found.loss == pytest.approx(nats / sum(len(row) - 1 for row in ids), rel=1e-6)
     assert (found.tokens, found.bytes) == (sum(len(row) - 1 for row in ids), size)
+    assert found.measured.value == pytest.approx(found.bits_per_byte) and found.measured.sizes[0] == len(TEXTS[0])
 
 
 def test_each_source_has_the_figure_of_its_own_documents(model: Transformer, tokenizer: Tokenizer) -> None:

@@ -6,11 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
-from minimind.checkpoint import save_checkpoint
+from minimind.adapters import fingerprint, save_adapter
+from minimind.checkpoint import load_model, save_checkpoint
 from minimind.cli import parse
 from minimind.conversation import Conversation
 from minimind.errors import CheckpointError, ConfigError
+from minimind.lora import LoraConfig, add_lora, lora_weights
 from minimind.model import ModelConfig, Transformer
 from minimind.stages.chat import run
 from minimind.tokenizer import Tokenizer
@@ -25,11 +28,13 @@ def talk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     """Chat with a small fresh model: lines in, the output back."""
     monkeypatch.chdir(tmp_path)
     config = ModelConfig(vocab_size=305, intermediate_size=16, max_position_embeddings=2000, **SIZES)
+    # Any other weights might say the escape character, which a pipe passes on.
+    torch.manual_seed(0)
     save_checkpoint("model", Transformer(config), TOKENIZER)
 
-    def talk(*lines: str, words: tuple[str, ...] = ()) -> str:
+    def talk(*lines: str, words: tuple[str, ...] = (), model: str = "model") -> str:
         monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
-        run(parse("chat", ["model", "--sampling.max_tokens", "8", *words]))  # type: ignore[arg-type]
+        run(parse("chat", [model, "--sampling.max_tokens", "8", *words]))  # type: ignore[arg-type]
         return capsys.readouterr().out
 
     return talk
@@ -80,7 +85,16 @@ def test_thinking_is_switched_by_a_command(talk: Talk) -> None:
 
 def test_help_names_every_command(talk: Talk) -> None:
     output = talk("/help")
-    for command in ("/help", "/new", "/thinking on|off", "/system TEXT", "/retry", "/save FILE", "/quit"):
+    for command in (
+        "/help",
+        "/new",
+        "/thinking on|off",
+        "/system TEXT",
+        "/adapter NAME",
+        "/retry",
+        "/save FILE",
+        "/quit",
+    ):
         assert command in output
 
 
@@ -118,3 +132,44 @@ def test_tools_are_offered_to_the_model(talk: Talk) -> None:
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="expected a model folder"):
         run(parse("chat", [str(tmp_path)]))  # type: ignore[arg-type]
+
+
+def save_lora(name: str, seed: int) -> None:
+    """A random adapter for the model, strong enough to be noticed."""
+    model, tokenizer = load_model("model")
+    facts = {"base_fingerprint": fingerprint(model), "tokenizer_fingerprint": tokenizer.fingerprint}
+    add_lora(model, LoraConfig(2), seed)
+    for weight in lora_weights(model).values():
+        weight.normal_(0, 2.0, generator=torch.Generator().manual_seed(seed))
+    save_adapter(name, model, base="model", config=LoraConfig(2), **facts)
+
+
+def answers(talk: Talk, *lines: str, words: tuple[str, ...] = (), model: str = "model") -> list[str]:
+    talk(*lines, "/save talk.jsonl", words=("--sampling.temperature", "0", *words), model=model)
+    [conversation] = saved("talk.jsonl")
+    Path("talk.jsonl").unlink()
+    return [m.content for m in conversation.messages if m.role == "assistant"]
+
+
+def test_adapters_are_switched_while_talking(talk: Talk) -> None:
+    save_lora("runs/a", 1)
+    save_lora("runs/b", 2)
+    words = ("--adapters", "runs/a", "runs/b")
+    [alone], [first] = answers(talk, "hello"), answers(talk, "hello", words=words)
+    [again] = answers(talk, "/adapter b", "/adapter none", "hello", words=words)
+    [second] = answers(talk, "/adapter b", "hello", words=words)
+    assert first != alone and second not in (alone, first) and again == alone
+    assert len(answers(talk, "hello", "/adapter b", "hello", "/adapter none", "hello", words=words)) == 3
+
+
+def test_an_adapter_run_is_talked_with_as_it_is(talk: Talk) -> None:
+    save_lora("runs/a", 1)
+    assert answers(talk, "hello", words=("--adapters", "runs/a")) == answers(talk, "hello", model="runs/a")
+
+
+def test_the_adapters_are_told_and_a_wrong_name_is_answered(talk: Talk) -> None:
+    save_lora("runs/a", 1)
+    output = talk("/adapter", "/adapter none", "/adapter c", words=("--adapters", "runs/a"))
+    assert "(adapters: a, none)\n(the adapter is a)\n(the adapter is none)\n" in output
+    assert "error: no adapter is called 'c'; there are a, none" in output
+    assert "there are no adapters; name LoRA runs with --adapters" in talk("/adapter")

@@ -81,7 +81,7 @@ def test_a_tool_that_is_not_offered_is_not_run() -> None:
 
 
 def test_calls_without_end_are_ended_with_a_notice() -> None:
-    talk, file = dialogue(Scripted(*[CALL] * 3), tools=dict(TOOLS), max_rounds=3)
+    talk, file = dialogue(Scripted(*[CALL] * 3, context=4000), tools=dict(TOOLS), max_rounds=3)
     talk.ask("2+3?")
     assert "stopped after 3 rounds of tool calls" in file.getvalue()
 

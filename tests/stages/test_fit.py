@@ -17,14 +17,16 @@ from torch import nn
 
 from minimind.checkpoint import load_model
 from minimind.config import Config
-from minimind.data.shards import ShardSet
-from minimind.errors import CheckpointError, ConfigError, DataError, RunError, TrainingError
+from minimind.data.loader import PackedRows
+from minimind.errors import CheckpointError, ConfigError, RunError, TrainingError
 from minimind.interfaces import Batch, Loss
 from minimind.model import ModelConfig, Transformer
 from minimind.objectives.next_token import NextToken
 from minimind.run import RunReader
 from minimind.stages import fit as module
-from minimind.stages.fit import DataConfig, Task, fit, open_documents
+from minimind.stages.fit import Task, fit
+from minimind.stages.rows import packed_source, packed_validation
+from minimind.stages.trained import Trained
 from minimind.tokenizer import Tokenizer
 from minimind.training.settings import TrainConfig
 
@@ -70,18 +72,18 @@ def make_task(folder: Path, **settings: Any) -> Task:
     shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1}
     torch.manual_seed(0)
     config = TrainConfig(**{**SETTINGS, **settings})
+    model = Transformer(ModelConfig(vocab_size=TOKENIZER.vocab_size, head_dim=8, intermediate_size=24, **shape))
     return Task(
         name="tiny",
         folder=folder,
         config=TinyConfig(train=config),
         train=config,
         context=32,
-        model=Transformer(ModelConfig(vocab_size=TOKENIZER.vocab_size, head_dim=8, intermediate_size=24, **shape)),
-        tokenizer=TOKENIZER,
+        trained=Trained(model=model, tokenizer=TOKENIZER),
         objective=NextToken(),
-        documents=TRAIN,
-        valid=VALID,
-        sample=lambda model: [("the", "cat")],
+        source=packed_source(TRAIN, 32, config.batch_tokens),
+        validation=packed_validation(VALID, 32, TOKENIZER),
+        sample=lambda: [("the", "cat")],
     )
 
 
@@ -89,7 +91,7 @@ def stop_after(task: Task, step: int) -> Task:
     """The same, told to stop when it samples for the n-th time, that is, while the step after is next."""
     calls = 0
 
-    def sample(model: Transformer) -> list[tuple[str, str]]:
+    def sample() -> list[tuple[str, str]]:
         nonlocal calls
         calls += 1
         if calls == step:
@@ -158,12 +160,12 @@ def test_metrics_are_logged_at_their_cadence_and_whenever_validated(tmp_path: Pa
 
 
 def test_without_validation_data_a_run_still_ends(tmp_path: Path) -> None:
-    fit(replace(make_task(tmp_path / "run"), valid=None))
+    fit(replace(make_task(tmp_path / "run"), validation=None))
     assert RunReader(tmp_path / "run").finished() == {"step": TOTAL}
 
 
 def test_epochs_are_counted_in_steps(tmp_path: Path) -> None:
-    steps = module.PackedRows(TRAIN, context=32, batch_tokens=96, seed=0).steps_per_epoch
+    steps = PackedRows(TRAIN, context=32, batch_tokens=96, seed=0).steps_per_epoch
     for epochs, expected in ((1.0, steps), (2.0, 2 * steps), (0.5, math.ceil(steps / 2)), (0.001, 1)):
         task = make_task(tmp_path / "run", steps=None, epochs=epochs)
         assert module._Fit(task, module.World(), None).trainer.total_steps == expected
@@ -231,7 +233,7 @@ def test_more_micro_batches_and_other_cadences_may_be_chosen_on_the_way(tmp_path
     ("changes", "difference"),
     [
         ({"lr": 0.5}, "train.lr: 0.01 -> 0.5"),
-        ({"batch_tokens": 64, "seed": 3}, "batch_tokens: 96 -> 64, train.seed: 0 -> 3"),
+        ({"batch_tokens": 64, "seed": 3}, "train.seed: 0 -> 3, train.batch_tokens: 96 -> 64"),
     ],
 )
 def test_other_mathematics_is_refused_with_the_difference(
@@ -242,9 +244,9 @@ def test_other_mathematics_is_refused_with_the_difference(
 
 
 def test_another_tokenizer_under_the_same_name_is_refused(whole: Path) -> None:
-    other = Tokenizer.train([TEXT[::-1]], 300)
+    other, task = Tokenizer.train([TEXT[::-1]], 300), make_task(whole)
     with pytest.raises(CheckpointError, match=f"trained with tokenizer {TOKENIZER.fingerprint[:12]}, got"):
-        fit(replace(make_task(whole), tokenizer=other))
+        fit(replace(task, trained=replace(task.trained, tokenizer=other)))
 
 
 def test_arithmetic_that_was_measured_once_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -319,7 +321,7 @@ def test_the_batch_that_cannot_be_learnt_is_kept_whole(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"step 6: .* the last batch is in .*bad-batch-rank0\.safetensors"):
         fit(replace(make_task(folder, accumulate=2), objective=failing(None, at=3)))
     kept = load_file(folder / "bad-batch-rank0.safetensors")
-    source = module.PackedRows(TRAIN, context=32, batch_tokens=96, seed=0, accumulate=2)
+    source = PackedRows(TRAIN, context=32, batch_tokens=96, seed=0, accumulate=2)
     for number, batch in enumerate(source.micro_batches(5)):
         for name in ("tokens", "targets", "weights"):
             assert torch.equal(kept[f"{number}.{name}"], getattr(batch, name))
@@ -339,55 +341,3 @@ def test_a_context_that_the_model_cannot_reach_is_refused(tmp_path: Path) -> Non
     ):
         fit(replace(make_task(tmp_path / "run"), context=40000))
     assert not (tmp_path / "run").exists()
-
-
-# ---- sources
-
-
-def write(path: Path, texts: list[str]) -> list[str]:
-    path.write_text("\n\n".join(texts), encoding="utf-8")
-    return [str(path)]
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> list[str]:
-    return write(tmp_path / "text.txt", [TEXT] * 3)
-
-
-def test_raw_sources_are_prepared_into_the_run_once(tmp_path: Path, source: list[str]) -> None:
-    first, _ = open_documents(DataConfig(source=source), TOKENIZER, tmp_path / "run")
-    Path(source[0]).unlink()
-    second, _ = open_documents(DataConfig(source=source), TOKENIZER, tmp_path / "run")
-    assert isinstance(first, ShardSet) and isinstance(second, ShardSet)
-    assert first.folder == second.folder and tmp_path / "run" in first.folder.parents
-
-
-def test_sources_that_were_tried_before_are_not_taken_for_others(tmp_path: Path, source: list[str]) -> None:
-    """The first attempt may have failed later, at an option; then another source was named."""
-    first, _ = open_documents(DataConfig(source=source), TOKENIZER, tmp_path / "run")
-    other = write(tmp_path / "other.txt", ["quite another text"])
-    second, _ = open_documents(DataConfig(source=other), TOKENIZER, tmp_path / "run")
-    assert int(first.lengths.sum()) != int(second.lengths.sum())
-
-
-def test_a_prepared_folder_is_used_where_it_is(tmp_path: Path, source: list[str]) -> None:
-    prepared, _ = open_documents(DataConfig(source=source), TOKENIZER, tmp_path / "one")
-    assert isinstance(prepared, ShardSet)
-    again, _ = open_documents(DataConfig(source=[str(prepared.folder.parent)]), TOKENIZER, tmp_path / "two")
-    assert isinstance(again, ShardSet) and again.folder == prepared.folder and not (tmp_path / "two").exists()
-
-
-def test_data_of_another_tokenizer_is_refused(tmp_path: Path, source: list[str]) -> None:
-    prepared, _ = open_documents(DataConfig(source=source), TOKENIZER, tmp_path / "one")
-    assert isinstance(prepared, ShardSet)
-    other = Tokenizer.train([TEXT[::-1]], 300)
-    with pytest.raises(DataError, match=r"prepared with tokenizer"):
-        open_documents(DataConfig(source=[str(prepared.folder.parent)]), other, tmp_path / "two")
-
-
-def test_several_processes_do_not_prepare_the_same_sources(
-    tmp_path: Path, source: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ConfigError, match=r"text.txt, which 2 processes would each prepare; prepare it first"):
-        open_documents(DataConfig(source=source), TOKENIZER, tmp_path / "run")

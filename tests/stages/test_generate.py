@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from minimind.adapters import fingerprint, save_adapter
 from minimind.checkpoint import load_model, save_checkpoint
 from minimind.cli import parse
 from minimind.conversation import Message, render_prompt
 from minimind.errors import ConfigError, DataError
 from minimind.generation import complete, generate
+from minimind.lora import LoraConfig, add_lora, lora_weights
 from minimind.model import ModelConfig, Transformer
 from minimind.sampling import Sampling
 from minimind.stages.generate import run
@@ -133,3 +136,15 @@ def test_a_file_that_cannot_be_read_is_named(go: Generate) -> None:
     Path("latin.txt").write_bytes(b"caf\xe9\n")
     with pytest.raises(DataError, match=r"latin\.txt: not UTF-8"):
         go("--file", "latin.txt")
+
+
+def test_an_adapter_is_used_with_the_model(go: Generate) -> None:
+    model, tokenizer = load_model("model")
+    facts = {"base_fingerprint": fingerprint(model), "tokenizer_fingerprint": tokenizer.fingerprint}
+    add_lora(model, LoraConfig(2), seed=0)
+    for weight in lora_weights(model).values():
+        weight.normal_(0, 2.0, generator=torch.Generator().manual_seed(1))
+    save_adapter("lora", model, base="model", config=LoraConfig(2), **facts)
+    words = ("--prompt", "hello", "--sampling.temperature", "0")
+    expected = generate(model, tokenizer, "hello", max_tokens=8, temperature=0) + "\n"
+    assert go(*words, "--adapter", "lora") == expected != go(*words)

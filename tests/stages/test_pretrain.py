@@ -86,6 +86,32 @@ def test_a_mistake_is_one_line_and_leaves_no_run_behind(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_model_goes_on_from_another_with_its_shape_and_tokenizer(prepared: Path, tmp_path: Path) -> None:
+    start(prepared, tmp_path / "first", **{"train.steps": 20})
+    options = {"run": tmp_path / "second", "base": tmp_path / "first", "data.source": prepared / "data"}
+    options |= {name: value for name, value in TINY.items() if not name.startswith("model.")}
+    assert main(["pretrain", *(word for name, value in options.items() for word in (f"--{name}", str(value)))]) == 0
+    first, second = RunReader(tmp_path / "first").metrics(), RunReader(tmp_path / "second").metrics()
+    assert second[0]["valid_loss"] == pytest.approx(first[-1]["valid_loss"], rel=1e-5)
+    assert second[-1]["valid_loss"] < first[-1]["valid_loss"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"base": "runs/other"}, "base brings its own shape and tokenizer"),
+        ({"tokenizer": "none"}, "tokenizer is missing"),
+        ({**EXPERTS, "model.qk_norm": "false"}, "qk_norm"),
+    ],
+)
+def test_what_contradicts_itself_is_refused_before_anything_is_written(
+    prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, Any], message: str
+) -> None:
+    assert start(prepared, tmp_path / "run", **changes) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_numbers_that_are_not_finite_are_refused(
     prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,11 +14,12 @@ from importlib.resources.abc import Traversable
 from typing import Any
 
 from minimind.data.builtin_conversations import builtin_conversations, builtin_questions
+from minimind.data.builtin_sums import builtin_sums
 from minimind.errors import DataError
 
 __all__ = ["BUILTIN_NAMES", "builtin_rows", "builtin_texts"]
 
-BUILTIN_NAMES = ("texts", "conversations", "questions")
+BUILTIN_NAMES = ("texts", "conversations", "questions", "sums", "held-out-sums")
 
 # A Chinese character takes three bytes and says about as much as three letters.
 DOCUMENT_CHARACTERS = {"en": 1500, "zh": 450}
@@ -40,13 +41,15 @@ MESSAGE_HAN_SHARE = 0.4
 
 
 def builtin_rows(name: str) -> Iterator[dict[str, Any]]:
-    """The rows behind `builtin://name`: texts and training conversations to learn from, questions to be asked."""
+    """The rows behind `builtin://name`: texts and conversations to learn from, questions and sums to be asked."""
     if name == "texts":
         yield from builtin_texts()
     elif name == "conversations":
         yield from builtin_conversations()
     elif name == "questions":
         yield from builtin_questions()
+    elif name in ("sums", "held-out-sums"):
+        yield from builtin_sums(held_out=name == "held-out-sums")
     else:
         raise DataError(f"builtin://{name}: no such corpus; expected one of {', '.join(BUILTIN_NAMES)}")
 

@@ -5,7 +5,7 @@ documents (copies, the split, the order) happens in `prepare.py`, in one.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ from minimind.data.clean import reason_to_drop
 from minimind.data.corpus import Kind, kind_of
 from minimind.data.dedup import document_hash, signature
 from minimind.data.options import CleanConfig
+from minimind.data.split import is_chosen
 from minimind.errors import UserError
 from minimind.tokenizer import Tokenizer
 
@@ -30,6 +31,7 @@ class EncodeSettings:
     text_column: str
     clean: CleanConfig | None = None
     has_signatures: bool = False
+    thinking_share: float = 1.0
 
 
 class EncodedDocument(NamedTuple):
@@ -123,7 +125,7 @@ class Encoder:
         for row in rows:
             where = f"{row.path}:{row.line}"
             try:
-                conversation = Conversation.parse(row.value, where)
+                conversation = self._mixed(Conversation.parse(row.value, where))
                 rendered = render(conversation, self.tokenizer)
             except UserError as error:
                 yield BadRow(row.path, row.line, str(error).removeprefix(f"{where}: "))
@@ -135,6 +137,14 @@ class Encoder:
             said = "\n".join(message.content for message in conversation.messages)
             reason = "" if any(map(_is_answer, conversation.messages)) else "no_answer"
             yield self._document(render_text(conversation), said, reason, ids, weights, size)
+
+    def _mixed(self, conversation: Conversation) -> Conversation:
+        """With its reasoning, or without, as the share has it; decided by the conversation itself."""
+        share = self.settings.thinking_share
+        if share == 1 or is_chosen(document_hash(f"thinking {render_text(conversation)}"), share):
+            return conversation
+        messages = tuple(replace(message, reasoning_content="") for message in conversation.messages)
+        return replace(conversation, messages=messages)
 
     def _document(
         self, text: str, said: str, reason: str, ids: np.ndarray, weights: np.ndarray | None, num_bytes: int

@@ -42,6 +42,12 @@ class PrepareOptions(Config):
     )
     text_column: str = Field(default="text", description="The column of a row that holds its text.")
     max_bad_rows: int = Field(default=0, ge=0, description="How many broken rows may be skipped.")
+    thinking_share: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="Share of conversations that keep their reasoning; the others teach to answer at once.",
+    )
     clean: CleanConfig | None = Field(default=None, description="Drop documents that are no prose.")
     dedup: DedupConfig | None = Field(default=None, description="Drop documents that came before.")
     workers: int = Field(

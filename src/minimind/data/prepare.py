@@ -110,7 +110,9 @@ class _Preparation:
         if self.kind is None and files:
             self.kind, chunks = detect_kind(chunks, options.text_column, options.max_bad_rows)
         has_near = options.dedup is not None and options.dedup.near
-        settings = EncodeSettings(self.kind or "text", options.text_column, options.clean, has_near)
+        settings = EncodeSettings(
+            self.kind or "text", options.text_column, options.clean, has_near, options.thinking_share
+        )
         with closing(encode_chunks(chunks, self.tokenizer, settings, options.workers)) as encoded:
             for chunk in encoded:
                 self._take(chunk, is_given_valid)

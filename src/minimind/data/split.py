@@ -9,11 +9,11 @@ import numpy as np
 from minimind.data.dedup import NearDuplicates
 from minimind.data.options import DedupConfig
 
-__all__ = ["Sorter", "is_validation"]
+__all__ = ["Sorter", "is_chosen"]
 
 
-def is_validation(document_hash: bytes, fraction: float) -> bool:
-    """Is this one of the `fraction` of all texts that are for validation?
+def is_chosen(document_hash: bytes, fraction: float) -> bool:
+    """Is this one of the `fraction` of all texts that are for validation, or for whatever takes a share?
 
     Raising the fraction adds documents to those that were there.
     """
@@ -51,7 +51,7 @@ class Sorter:
         if is_given_valid:
             self._given_valid.add(document_hash)
             return "valid"
-        if is_validation(document_hash, self.valid_fraction):
+        if is_chosen(document_hash, self.valid_fraction):
             return "valid"
         if document_hash in self._given_valid:
             self._leaked.add(document_hash)

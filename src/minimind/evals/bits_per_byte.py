@@ -8,24 +8,17 @@ counting words reaches on the same documents.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
-
 from minimind.errors import DataError
+from minimind.evals.log_likelihood import Request, log_likelihoods
+from minimind.evals.measured import Measured, fingerprint_of
 from minimind.model import Transformer
 from minimind.tokenizer import Tokenizer
 
 __all__ = ["BitsPerByte", "HeldOutDocument", "bits_per_byte", "cut_documents"]
-
-# Positions computed at once, padding included: 8,192 states of 256 numbers are 8 MB.
-BATCH_TOKENS = 8192
-# Logits made at once: 1,024 × 6,400 × 4 bytes = 26 MB.
-LOGIT_TOKENS = 1024
 
 
 @dataclass(frozen=True)
@@ -48,6 +41,7 @@ class BitsPerByte:
     loss:       nats per predicted token; only comparable under one tokenizer
     tokens:     predicted, EOS included
     by_source:  bits per byte of the documents of each source
+    measured:   the bits and bytes of each document
     """
 
     bits_per_byte: float
@@ -55,6 +49,7 @@ class BitsPerByte:
     tokens: int
     bytes: int
     by_source: Mapping[str, float]
+    measured: Measured
 
 
 def bits_per_byte(
@@ -65,7 +60,8 @@ def bits_per_byte(
     Errors: DataError when there is no text.
     """
     cut = cut_documents(tokenizer, documents, min(max_tokens, model.config.max_position_embeddings))
-    nats = _document_losses(model, [document.ids for document in cut])
+    requests = [Request(tuple(document.ids[:1]), tuple(document.ids[1:])) for document in cut]
+    nats = [-found.nats for found in log_likelihoods(model, requests)]
     sums: dict[str, list[float]] = {}
     for document, loss in zip(cut, nats, strict=True):
         of_source = sums.setdefault(document.source, [0.0, 0.0])
@@ -78,6 +74,11 @@ def bits_per_byte(
         tokens=tokens,
         bytes=size,
         by_source={source: loss / math.log(2) / count for source, (loss, count) in sums.items()},
+        measured=Measured(
+            [loss / math.log(2) for loss in nats],
+            [float(len(document.data)) for document in cut],
+            fingerprint_of(document.data.decode("utf-8", "replace") for document in cut),
+        ),
     )
 
 
@@ -100,45 +101,3 @@ def cut_documents(
 
 def _bytes(tokenizer: Tokenizer, ids: Sequence[int]) -> bytes:
     return b"".join(tokenizer.token_bytes[index] for index in ids)
-
-
-@torch.inference_mode()
-def _document_losses(model: Transformer, documents: Sequence[Sequence[int]]) -> list[float]:
-    """The sum in nats over each document's ids but the first, each predicted from all before it."""
-    device = model.embed_tokens.weight.device
-    totals = torch.zeros(len(documents), dtype=torch.float64, device=device)
-    for indices in _batches([len(ids) - 1 for ids in documents]):
-        tokens, targets, owners = (part.to(device) for part in _batch(documents, indices))
-        states = model.hidden_states(tokens).states[owners >= 0]  # [N, D]
-        targets, owners = targets[owners >= 0], owners[owners >= 0]  # [N]
-        for start in range(0, len(targets), LOGIT_TOKENS):
-            part = slice(start, start + LOGIT_TOKENS)
-            losses = F.cross_entropy(model.logits(states[part]), targets[part], reduction="none")
-            totals.index_add_(0, owners[part], losses.double())
-    return totals.tolist()
-
-
-def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Indices of documents of similar length, so that little is padding; causal attention makes padding harmless."""
-    batch: list[int] = []
-    for index in sorted(range(len(lengths)), key=lengths.__getitem__):
-        # The lengths rise, so this one is the width of the batch.
-        if batch and (len(batch) + 1) * lengths[index] > BATCH_TOKENS:
-            yield batch
-            batch = []
-        batch.append(index)
-    if batch:
-        yield batch
-
-
-def _batch(documents: Sequence[Sequence[int]], indices: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
-    """Tokens, targets and the document of each position, [B, T] each; the document of padding is -1."""
-    width = max(len(documents[index]) for index in indices) - 1
-    tokens = torch.zeros(len(indices), width, dtype=torch.int64)
-    targets, owners = torch.zeros_like(tokens), torch.full_like(tokens, -1)
-    for row, index in enumerate(indices):
-        ids = torch.tensor(documents[index])
-        tokens[row, : len(ids) - 1] = ids[:-1]
-        targets[row, : len(ids) - 1] = ids[1:]
-        owners[row, : len(ids) - 1] = index
-    return tokens, targets, owners

@@ -45,6 +45,13 @@ VERBS = {
             "minimind pretrain --data.source data/mine --tokenizer runs/mine/tokenizer --run runs/mine/pretrain",
         ),
     ),
+    "plan": Verb(
+        "what a recipe will take, before it is started: memory, operations, time, disk, cost",
+        (
+            "minimind plan recipes/26m/3-pretrain.toml --tokens 9000000",
+            "minimind plan recipes/26m/5-sft.toml --memory_gb 8 --hours 2 --price_per_hour 0.5",
+        ),
+    ),
     "sft": Verb(
         "teach a pretrained model to answer, from conversations",
         (
@@ -52,11 +59,62 @@ VERBS = {
             "minimind sft --data.source chats.jsonl --model runs/mine/pretrain --run runs/mine/sft",
         ),
     ),
+    "dpo": Verb(
+        "teach a fine-tuned model which of two answers people prefer",
+        (
+            "minimind dpo --data.source pairs.jsonl --model runs/mine/sft --run runs/mine/dpo",
+            "minimind dpo --data.source pairs.jsonl --model runs/mine/sft --run runs/mine/dpo-lora --lora.rank 8",
+        ),
+    ),
+    "distill": Verb(
+        "train a small model to think what a larger one thinks",
+        (
+            "minimind distill --teacher.model runs/large --data.source data/mine --run runs/mine/student",
+            "minimind distill --teacher.model runs/large --base runs/mine/sft --data.source a.jsonl --run runs/small",
+        ),
+    ),
+    "synthesize": Verb(
+        "let a teacher write conversations to fine-tune on",
+        (
+            "minimind synthesize --model runs/large --source chats.jsonl --out answers.jsonl",
+            "minimind synthesize --endpoint.url https://host/v1 --endpoint.name NAME --source a.jsonl --out b.jsonl",
+        ),
+    ),
+    "grpo": Verb(
+        "let a model learn from its own answers, compared in groups (GRPO, Dr. GRPO, DAPO, CISPO)",
+        (
+            "minimind grpo recipes/sums/2-grpo.toml",
+            "minimind grpo --data.source sums.jsonl --model runs/mine/sft --run runs/mine/cispo --grpo.loss cispo",
+        ),
+    ),
+    "ppo": Verb(
+        "let a model learn from its own answers, compared with what a critic expects",
+        (
+            "minimind ppo recipes/sums/3-ppo.toml",
+            "minimind ppo --data.source sums.jsonl --model runs/mine/sft --run runs/mine/ppo",
+        ),
+    ),
+    "agent": Verb(
+        "let a model learn to use tools, from dialogues in which it calls them",
+        (
+            "minimind agent --data.source tasks.jsonl --model runs/mine/sft --run runs/mine/agent",
+            "minimind agent --data.source tasks.jsonl --model runs/mine/sft --run runs/mine/agent --max_turns 5",
+        ),
+    ),
     "evaluate": Verb(
         "measure a model on held-out text and tasks",
         (
             "minimind evaluate runs/quickstart/sft --questions builtin://questions",
-            "minimind evaluate runs/mine/pretrain --text data/mine",
+            "minimind evaluate runs/mine/pretrain --text data/mine --pairs blimp.jsonl --choices cmmlu.jsonl",
+            "minimind evaluate runs/mine/sft --text data/mine --baseline runs/mine/pretrain/evaluation.json",
+        ),
+    ),
+    "inspect": Verb(
+        "look into a checkpoint, prepared data, a tokenizer, or data files",
+        (
+            "minimind inspect runs/mine/sft",
+            "minimind inspect data/mine --document 7",
+            "minimind inspect chats.jsonl",
         ),
     ),
     "generate": Verb(
@@ -71,6 +129,48 @@ VERBS = {
         (
             "minimind chat runs/quickstart/sft",
             "minimind chat runs/mine/sft --thinking --sampling.temperature 0.3",
+        ),
+    ),
+    "serve": Verb(
+        "answer OpenAI's clients, and a browser, with a model",
+        (
+            "minimind serve runs/quickstart/sft",
+            "minimind serve runs/mine/sft --adapters runs/mine/lora --port 8080 --precision bf16",
+        ),
+    ),
+    "import": Verb(
+        "read a GGUF file or MiniMind's .pth, and write it as a model folder",
+        (
+            "minimind import SmolLM2-135M-Instruct.Q4_1.gguf --out models/smollm2",
+            "minimind import full_sft_768.pth --tokenizer minimind/model --out models/minimind-3",
+        ),
+    ),
+    "export": Verb(
+        "write a model in the format of another program, and check it",
+        (
+            "minimind export runs/mine/sft --out models/mine --dtype bf16",
+            "minimind export runs/mine/sft --format gguf --dtype q8_0 --out models/mine-gguf",
+        ),
+    ),
+    "merge": Verb(
+        "add a LoRA adapter to its base model, as one model folder",
+        (
+            "minimind merge runs/mine/lora --out models/mine",
+            "minimind merge adapters/medical --model models/base --out models/medical",
+        ),
+    ),
+    "average": Verb(
+        "average the weights of several checkpoints, as one model folder",
+        (
+            "minimind average runs/mine/pretrain --out models/mine",
+            "minimind average runs/first runs/second --out models/both --weights exponential",
+        ),
+    ),
+    "compare": Verb(
+        "two runs or models side by side: settings, curves, bits per byte, samples",
+        (
+            "minimind compare runs/first runs/second --text held-out.jsonl",
+            "minimind compare runs/mine/sft models/other --prompts 'The sun' '今天'",
         ),
     ),
     "report": Verb(

@@ -17,6 +17,7 @@ from minimind.checkpoint import load_model
 from minimind.config import Config, nearest
 from minimind.errors import ConfigError, UserError
 from minimind.sampling import Sampling
+from minimind.stages.adapters import NO_ADAPTER, Adapters
 from minimind.stages.dialogue import Dialogue
 from minimind.stages.terminal import Screen
 from minimind.tools import TOOLS
@@ -30,6 +31,9 @@ class ChatConfig(Config):
     positional: ClassVar[str] = "model"
 
     model: Path = Field(description="A run folder, a checkpoint, or a Hugging Face folder.")
+    adapters: list[Path] = Field(
+        [], description="LoRA runs or PEFT folders; the first is in use until /adapter chooses another, or none."
+    )
     system: str = Field("", description="The system prompt.")
     thinking: bool = Field(False, description="Let the model think before it answers.")
     tools: list[str] = Field([], description=f"Tools the model may call: {', '.join(TOOLS)}.")
@@ -47,6 +51,8 @@ def run(config: ChatConfig) -> None:
             hint = f"did you mean {close}?" if close else f"expected some of {', '.join(TOOLS)}"
             raise ConfigError(f"tools has {name!r}, which is no built-in tool; {hint}")
     model, tokenizer = load_model(config.model, device=config.device)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    adapters = Adapters(model, tokenizer, config.adapters)
     for stream in (sys.stdin, sys.stdout):
         # A pipe may bring any bytes, and a terminal may lack a character: neither is a reason to stop.
         with suppress(AttributeError):
@@ -64,9 +70,11 @@ def run(config: ChatConfig) -> None:
     )
     is_terminal = sys.stdin.isatty()
     if is_terminal:
-        parameters = sum(parameter.numel() for parameter in model.parameters())
-        screen.notice(f"{config.model}, {parameters / 1e6:.1f}M parameters; /help for commands, Ctrl-D to leave")
-    chat = _Chat(dialogue, screen)
+        adapted = f" with adapter {adapters.active}" if adapters.names else ""
+        screen.notice(
+            f"{config.model}, {parameters / 1e6:.1f}M parameters{adapted}; /help for commands, Ctrl-D to leave"
+        )
+    chat = _Chat(dialogue, adapters, screen)
     for line in _typed(screen, config.history) if is_terminal else sys.stdin:
         if not chat.take(line.strip()):
             break
@@ -75,8 +83,9 @@ def run(config: ChatConfig) -> None:
 class _Chat:
     """Answers questions and obeys commands."""
 
-    def __init__(self, dialogue: Dialogue, screen: Screen) -> None:
+    def __init__(self, dialogue: Dialogue, adapters: Adapters, screen: Screen) -> None:
         self._dialogue = dialogue
+        self._adapters = adapters
         self._screen = screen
         # In the order of /help; the first line of each docstring is its help.
         self._commands: dict[str, Callable[[str], None]] = {
@@ -84,6 +93,7 @@ class _Chat:
             "new": self._new,
             "thinking": self._thinking,
             "system": self._system,
+            "adapter": self._adapter,
             "retry": self._retry,
             "save": self._save,
         }
@@ -136,6 +146,16 @@ class _Chat:
         """/system TEXT      set the system prompt; without text, remove it"""
         self._dialogue.system = text
         self._screen.notice(f"the system prompt is now: {text}" if text else "there is no system prompt now")
+
+    def _adapter(self, name: str) -> None:
+        """/adapter NAME     answer with one of --adapters; none is the model alone, no name lists them"""
+        if name:
+            self._adapters.use(name)
+        elif self._adapters.names:
+            self._screen.notice(f"adapters: {', '.join([*self._adapters.names, NO_ADAPTER])}")
+        else:
+            raise UserError("there are no adapters; name LoRA runs with --adapters when you start")
+        self._screen.notice(f"the adapter is {self._adapters.active}")
 
     def _retry(self, _: str) -> None:
         """/retry            answer the last question again, differently"""

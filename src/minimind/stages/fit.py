@@ -3,8 +3,6 @@
 A stage brings a model, an objective, its data and a run; `fit` brings them together. No stage has a loop of its own.
 """
 
-import hashlib
-import json
 import math
 import shutil
 import time
@@ -14,90 +12,66 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
-from pydantic import Field
 from safetensors.torch import save_file
+from torch import nn
 
-from minimind.checkpoint import load_model, save_checkpoint, verify_checkpoint
-from minimind.config import DATA, Config
-from minimind.data.loader import Documents, PackedRows
-from minimind.data.shards import ShardSet
-from minimind.errors import CheckpointError, ConfigError, RunError, TrainingError
-from minimind.interfaces import Batch, Objective
-from minimind.model import Transformer
+from minimind.checkpoint import verify_checkpoint
+from minimind.config import Config
+from minimind.errors import CheckpointError, ConfigError, RunError, TrainingError, UserError
+from minimind.interfaces import Batch, Objective, Source
 from minimind.run import Run, RunReader
-from minimind.tokenizer import Tokenizer
+from minimind.stages.trained import Trained
 from minimind.training.compilation import compile_blocks, compile_if_faster
-from minimind.training.distributed import World, join, leave, num_processes
+from minimind.training.distributed import World, join, leave
 from minimind.training.optimizer import Optimizers, make_optimizers
 from minimind.training.precision import fastest_dtype, precision_context, reuse_freed_memory
 from minimind.training.progress import TrainingProgress
-from minimind.training.settings import TrainConfig
+from minimind.training.settings import UpdateConfig
 from minimind.training.state import load_training_state, read_training_facts, training_state_files
 from minimind.training.trainer import Hooks, Trainer, train
 
-__all__ = ["DataConfig", "Task", "fit", "open_documents"]
+__all__ = ["Site", "Task", "Validation", "fit"]
 
-# Enough for a validation loss steady to about 0.01, and a few seconds of work.
-VALID_TOKENS = 65536
+# The trainer -> held-out figures by name.
+Validation = Callable[[Trainer], Mapping[str, float]]
 
 
-class DataConfig(Config):
-    """What a stage learns from."""
+@dataclass(frozen=True)
+class Site:
+    """Where and how a run computes, once that is decided: what sources and validations are made for."""
 
-    source: list[str] = Field(
-        json_schema_extra=DATA,
-        min_length=1,
-        description="A folder that `minimind prepare` wrote; or files, folders, globs, hf://owner/name, builtin://name.",
-    )
-    context: int = Field(
-        1024, ge=2, json_schema_extra=DATA, description="Tokens of a row; a longer document is split over several."
-    )
+    world: World
+    dtype: torch.dtype
+    settings: UpdateConfig
+
+    def precision(self) -> torch.autocast:
+        return precision_context(self.world.device, self.dtype)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
     """What a stage brings.
 
-    sample: the model -> (prompt, text) pairs to keep beside the curves
-    inputs: option -> fingerprint of what lies where it points; a run is not resumed with another
+    module:     what the objective takes; by default the model itself
+    source:     made on each rank, when the model is on its device and has the weights to begin with
+    validation: likewise
+    sample:     (prompt, text) pairs to keep beside the curves
+    inputs:     option -> fingerprint of what lies where it points; a run is not resumed with another
     """
 
     name: str
     folder: Path
     config: Config
-    train: TrainConfig
+    train: UpdateConfig
     context: int
-    model: Transformer
-    tokenizer: Tokenizer
+    trained: Trained
+    module: nn.Module | None = None
     objective: Objective
-    documents: Documents
-    valid: Documents | None
-    sample: Callable[[Transformer], list[tuple[str, str]]]
+    source: Callable[[Site], Source]
+    validation: Callable[[Site], Validation] | None
+    sample: Callable[[], list[tuple[str, str]]] = list
     inputs: Mapping[str, str] = field(default_factory=dict)
-
-
-def open_documents(data: DataConfig, tokenizer: Tokenizer, folder: Path) -> tuple[ShardSet, ShardSet | None]:
-    """The training and validation documents: prepared ones as they are, raw sources prepared into `folder`/data-*.
-
-    Errors: ConfigError for raw sources and several processes, of which each would prepare them; DataError
-    """
-    from minimind.data.prepare import prepare
-
-    place = Path(data.source[0])
-    if not (len(data.source) == 1 and (place / "train" / "index.json").is_file()):
-        # Another source, tried before the run began, must not be taken for this one.
-        place = folder / f"data-{hashlib.sha256(json.dumps(data.source).encode()).hexdigest()[:8]}"
-        if not (place / "train" / "index.json").is_file():
-            if num_processes() > 1:
-                raise ConfigError(
-                    f"data.source is {', '.join(data.source)}, which {num_processes()} processes would each prepare; "
-                    "prepare it first with `minimind prepare`, and name the folder that it writes"
-                )
-            prepare(data.source, tokenizer, place)
-    valid = place / "valid"
-    return ShardSet.open(place / "train", tokenizer), ShardSet.open(valid, tokenizer) if valid.is_dir() else None
 
 
 def fit(task: Task) -> None:
@@ -105,19 +79,20 @@ def fit(task: Task) -> None:
 
     Errors: ConfigError, DataError, RunError, CheckpointError, TrainingError; SystemExit at a signal
     """
-    if task.context > task.model.config.max_position_embeddings:
+    if task.context > task.trained.model.config.max_position_embeddings:
         raise ConfigError(
             f"data.context is {task.context}, more than the model's max_position_embeddings "
-            f"{task.model.config.max_position_embeddings}; lower the first"
+            f"{task.trained.model.config.max_position_embeddings}; lower the first"
         )
     reuse_freed_memory()
     world = join(task.train.device)
     try:
         with ExitStack() as stack:
-            run = stack.enter_context(Run.create(task.folder, task.config)) if world.is_main else None
-            world.wait()
-            _Fit(task, world, run).train()
-    except torch.OutOfMemoryError as error:
+            _Fit(task, world, _open_run(task, world, stack)).train()
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        # torch has no class of its own for a CPU that is out of memory.
+        if not (isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)):
+            raise
         raise TrainingError(
             f"out of memory on {world.device}; the same loss fits with --train.accumulate {task.train.accumulate * 2} "
             "or --train.recompute"
@@ -126,33 +101,49 @@ def fit(task: Task) -> None:
         leave()
 
 
+def _open_run(task: Task, world: World, stack: ExitStack) -> Run | None:
+    """The run on rank 0. If it cannot be had, all ranks leave, and rank 0 says why."""
+    run, error = None, None
+    if world.is_main:
+        try:
+            run = stack.enter_context(Run.create(task.folder, task.config))
+        except UserError as raised:
+            error = raised
+    if world.sum([float(error is not None)])[0]:
+        raise error or RunError(f"{task.folder}: rank 0 could not open this run; its message says why")
+    return run
+
+
 class _Fit:
     """One call of `fit`: everything resolved, on this rank."""
 
     def __init__(self, task: Task, world: World, run: Run | None) -> None:
         self.task, self.world, self.run, self.settings = task, world, run, task.train
-        source = self._rows(task.documents, self.settings.batch_tokens, self.settings.accumulate)
-        total = self.settings.steps or math.ceil(source.steps_per_epoch * self.settings.epochs)
-        self.model = task.model.to(world.device)
+        self.model = task.trained.model
+        self.module = (task.module or self.model).to(world.device)
         self.model.recompute_blocks = self.settings.recompute
         checkpoint = self._load_weights()
-        world.copy_from_main(self.model.parameters())
+        world.copy_from_main(self.module.parameters())
         facts = read_training_facts(checkpoint) if checkpoint else {}
         self._refuse_other_inputs(facts)
         self.dtype = self._choose_dtype(facts)
         self.optimizers = self._make_optimizers()
+        site = Site(world, self.dtype, self.settings)
+        source = task.source(site)
         if checkpoint:
-            load_training_state(checkpoint, self.model, self.optimizers)
+            load_training_state(checkpoint, self.module, self.optimizers)
+            source.load_state(checkpoint)
+        total = self.settings.steps or math.ceil(source.steps_per_epoch * self.settings.epochs)
         self.seconds = facts.get("seconds", 0.0)
         self.trainer = Trainer(
-            model=self.model,
+            model=self.module,
             objective=task.objective,
             source=source,
             optimizers=self.optimizers,
             settings=self.settings,
             total_steps=total,
             world=world,
-            precision=lambda: precision_context(world.device, self.dtype),
+            precision=site.precision,
             step=facts.get("step", 0),
             tokens=facts.get("tokens", 0),
             skipped=facts.get("skipped", 0),
@@ -160,7 +151,7 @@ class _Fit:
         if run is not None:
             run.rewind(self.trainer.step if checkpoint else None)
         self.is_compiled = self._maybe_compile(facts)
-        self.valid_batches, self.tokens_per_byte = self._validation()
+        self.validation = task.validation(site) if task.validation is not None else None
         self.progress = TrainingProgress(task.name, total, self.trainer.step, is_shown=world.is_main)
 
     def train(self) -> None:
@@ -183,29 +174,16 @@ class _Fit:
             self.run.finish(last[0] if last else {"step": self.trainer.step})
 
     def _introduce(self) -> None:
-        parameters = sum(parameter.numel() for parameter in self.model.parameters())
-        source = self.trainer.source
-        assert isinstance(source, PackedRows)
         dtype = str(self.dtype).removeprefix("torch.")
         self.progress.note(
-            f"{self.task.name}: {parameters / 1e6:.1f}M parameters, {len(self.task.documents.lengths):,} documents in "
-            f"{len(source.rows):,} rows of {self.task.context} ({source.fill:.1%} full), {self.trainer.total_steps:,} "
-            f"steps of {self.settings.batch_tokens:,} tokens, {dtype}{', compiled' if self.is_compiled else ''}, "
+            f"{self.task.name}: {self.task.trained.describe()}, {self.trainer.source.describe()}, "
+            f"{self.trainer.total_steps:,} steps, {dtype}{', compiled' if self.is_compiled else ''}, "
             f"{self.world.size} process{'es' if self.world.size > 1 else ''}"
         )
+        if self.validation is None:
+            self.progress.note("nothing is held out, so no figure will tell learning from memorising")
         if self.trainer.step:
             self.progress.note(f"resuming at step {self.trainer.step}")
-
-    def _rows(self, documents: Documents, batch_tokens: int, accumulate: int) -> PackedRows:
-        return PackedRows(
-            documents,
-            context=self.task.context,
-            batch_tokens=batch_tokens,
-            seed=self.settings.seed,
-            accumulate=accumulate,
-            rank=self.world.rank,
-            ranks=self.world.size,
-        )
 
     def _load_weights(self) -> Path | None:
         """The newest checkpoint that is whole, loaded into the model; a damaged one is named and passed over."""
@@ -217,13 +195,7 @@ class _Fit:
                 if self.world.is_main:
                     print(f"warning: {error}; trying the checkpoint before it")
                 continue
-            saved, tokenizer = load_model(folder)
-            if tokenizer.fingerprint != self.task.tokenizer.fingerprint:
-                raise CheckpointError(
-                    f"{folder}: trained with tokenizer {tokenizer.fingerprint[:12]}, got "
-                    f"{self.task.tokenizer.fingerprint[:12]}; set the tokenizer back or choose another run folder"
-                )
-            self.model.load_state_dict(saved.state_dict())
+            self.task.trained.load(folder)
             return folder
         if folders:
             raise CheckpointError(f"{self.task.folder}: none of its {len(folders)} checkpoints is whole; start anew")
@@ -250,7 +222,7 @@ class _Fit:
     def _make_optimizers(self) -> Optimizers:
         settings = self.settings
         return make_optimizers(
-            self.model,
+            self.module,
             name=settings.optimizer,
             muon_lr=settings.muon_lr,
             lr=settings.lr,
@@ -278,29 +250,12 @@ class _Fit:
 
         return compile_if_faster(self.model, run_once, self.trainer.total_steps - self.trainer.step)
 
-    def _validation(self) -> tuple[list[Batch], float]:
-        """This rank's validation batches, the same each time, and how many weighted tokens a byte of their text is."""
-        if self.task.valid is None or not len(self.task.valid.lengths):
-            return [], 0.0
-        rows = self._rows(self.task.valid, max(VALID_TOKENS, self.task.context), max(1, VALID_TOKENS // 4096))
-        batches = list(rows.micro_batches(0))
-        bytes_of_id = np.array([len(spelling) for spelling in self.task.tokenizer.token_bytes])
-        spelled = sum(int(bytes_of_id[batch.targets[batch.weights != 0].numpy()].sum()) for batch in batches)
-        weight, num_bytes = self.world.sum([sum(batch.weight for batch in batches), spelled])
-        return batches, weight / num_bytes if num_bytes else 0.0
-
-    def _validate(self) -> dict[str, float]:
-        if not self.valid_batches:
-            return {}
-        figures = self.trainer.measure(self.valid_batches)
-        result = {f"valid_{name}": value for name, value in figures.items()}
-        if self.tokens_per_byte:
-            result["bits_per_byte"] = figures["loss"] * self.tokens_per_byte / math.log(2)
-        return result
+    def _validate(self) -> Mapping[str, float]:
+        return self.validation(self.trainer) if self.validation is not None else {}
 
     def _sample(self, step: int) -> None:
         if self.run is not None:
-            for prompt, text in self.task.sample(self.model):
+            for prompt, text in self.task.sample():
                 self.run.log_sample(step, prompt, text)
 
     def _elapsed(self) -> float:
@@ -313,6 +268,8 @@ class _Fit:
             self.run.log(step, {**metrics, "seconds": round(self._elapsed(), 3)})
 
     def _save(self, step: int) -> None:
+        # All ranks together: what a source has under way may lie in parts on each of them.
+        of_source = self.trainer.source.state_files()
         if self.run is not None:
             facts = {
                 "step": step,
@@ -326,12 +283,12 @@ class _Fit:
             folder = self.run.checkpoint_folder(step)
             # If one is there already, it was damaged and passed over when this run was resumed.
             shutil.rmtree(folder, ignore_errors=True)
-            save_checkpoint(
+            files = training_state_files(facts, self.module, self.optimizers)
+            trained = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
+            self.task.trained.save(
                 folder,
-                self.model,
-                self.task.tokenizer,
-                extra_files=training_state_files(facts, self.model, self.optimizers),
-                extra_bytes=8 * sum(parameter.numel() for parameter in self.model.parameters()),
+                {**files, **of_source},
+                8 * sum(parameter.numel() for parameter in trained),
             )
             self.run.point_latest(step)
             self.run.prune(self.settings.keep_checkpoints)

@@ -35,6 +35,7 @@ class GenerateConfig(Config):
     positional: ClassVar[str] = "model"
 
     model: Path = Field(description="A run folder, a checkpoint, or a Hugging Face folder.")
+    adapter: Path | None = Field(None, description="A LoRA run or a PEFT folder, to use with the model.")
     prompt: list[str] = Field([], description="Texts to continue.")
     file: Path | None = Field(
         None, description="Prompts: a text file with one in each line, or jsonl rows with prompt, text or messages."
@@ -69,7 +70,7 @@ class _Prompt:
 def run(config: GenerateConfig) -> None:
     """Show the texts, or write them to `out` row by row."""
     prompts = _prompts(config)
-    model, tokenizer = load_model(config.model, device=config.device)
+    model, tokenizer = load_model(config.model, adapter=config.adapter, device=config.device)
     if config.out is None:
         _show(config, model, tokenizer, prompts)
         return

@@ -6,12 +6,17 @@ from pathlib import Path
 import torch
 from pydantic import Field
 
+from minimind.checkpoint import fingerprint, load_model
 from minimind.config import FREE, Config
+from minimind.config_json import json_from_shape
 from minimind.errors import ConfigError
 from minimind.generation import generate
+from minimind.lora import LoraConfig
 from minimind.model import ModelConfig, Transformer
 from minimind.objectives.next_token import NextToken
-from minimind.stages.fit import DataConfig, Task, fit, open_documents
+from minimind.stages.fit import Task, fit
+from minimind.stages.rows import DataConfig, open_documents, packed_source, packed_validation
+from minimind.stages.trained import Trained
 from minimind.tokenizer import Tokenizer
 from minimind.training.settings import TrainConfig
 
@@ -22,9 +27,15 @@ class PretrainConfig(Config):
     """A new model learns to predict the next token of every document."""
 
     run: Path = Field(json_schema_extra=FREE, description="The run folder; an interrupted run in it goes on.")
-    tokenizer: Path = Field(json_schema_extra=FREE, description="The folder that `minimind tokenizer` wrote.")
+    tokenizer: Path | None = Field(
+        None, json_schema_extra=FREE, description="The folder that `minimind tokenizer` wrote; needed without `base`."
+    )
+    base: Path | None = Field(
+        None, description="Go on from this model, with its shape and tokenizer, instead of from a new one."
+    )
     data: DataConfig = Field(description="What to learn from.")
     model: ModelConfig = Field(ModelConfig(), description="The model's shape.")
+    lora: LoraConfig | None = Field(None, description="Train an adapter of `base` in place of the model.")
     train: TrainConfig = Field(TrainConfig(), description="How to train.")
     sample_prompts: list[str] = Field(
         ["The", "今天"], json_schema_extra=FREE, description="Texts to continue at each validation."
@@ -40,16 +51,33 @@ def make_model(config: ModelConfig, tokenizer: Tokenizer, seed: int) -> Transfor
             f"model.vocab_size is {config.vocab_size}, the tokenizer has {tokenizer.vocab_size} ids; "
             "leave the option out to take the tokenizer's"
         )
+    # What config.json cannot say would otherwise fail at the first checkpoint.
+    json_from_shape(dataclasses.asdict(config), "model")
     torch.manual_seed(seed)
     return Transformer(config)
 
 
+def _begin(config: PretrainConfig) -> tuple[Transformer, Tokenizer]:
+    if config.base is not None:
+        if config.tokenizer is not None or config.model != ModelConfig():
+            raise ConfigError("base brings its own shape and tokenizer; leave out the model section and tokenizer")
+        return load_model(config.base)
+    if config.lora is not None:
+        raise ConfigError("lora adapts a model that is there; set base to one, or leave the lora section out")
+    if config.tokenizer is None:
+        raise ConfigError("tokenizer is missing: set it to the folder that `minimind tokenizer` wrote, or set base")
+    tokenizer = Tokenizer.load(config.tokenizer)
+    return make_model(config.model, tokenizer, config.train.seed), tokenizer
+
+
 def run(config: PretrainConfig) -> None:
     """Train into `config.run`, or go on where it was interrupted."""
-    tokenizer = Tokenizer.load(config.tokenizer)
+    model, tokenizer = _begin(config)
+    inputs = {"base": fingerprint(model)} if config.base else {}
+    trained = Trained.begin(model, tokenizer, base=config.base, lora=config.lora, seed=config.train.seed)
     documents, valid = open_documents(config.data, tokenizer, config.run)
 
-    def sample(model: Transformer) -> list[tuple[str, str]]:
+    def sample() -> list[tuple[str, str]]:
         prompts = config.sample_prompts
         texts = generate(model, tokenizer, prompts, max_tokens=48, temperature=0.0)
         return list(zip(prompts, texts, strict=True))
@@ -61,12 +89,11 @@ def run(config: PretrainConfig) -> None:
             config=config,
             train=config.train,
             context=config.data.context,
-            model=make_model(config.model, tokenizer, config.train.seed),
-            tokenizer=tokenizer,
+            trained=trained,
             objective=NextToken(config.train.router_coefficient),
-            documents=documents,
-            valid=valid,
+            source=packed_source(documents, config.data.context, config.train.batch_tokens),
+            validation=packed_validation(valid, config.data.context, tokenizer),
             sample=sample,
-            inputs={"data.source": documents.fingerprint},
+            inputs={**inputs, "data.source": documents.fingerprint},
         )
     )

@@ -1,5 +1,6 @@
 """`minimind sft`: conversations -> a model that answers. Only what the assistant says itself is learnt."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import Field
@@ -8,13 +9,15 @@ from minimind.checkpoint import fingerprint, load_model
 from minimind.config import FREE, Config
 from minimind.conversation import Message, render_prompt
 from minimind.generation import complete
-from minimind.model import Transformer
+from minimind.lora import LoraConfig
 from minimind.objectives.next_token import NextToken
 from minimind.sampling import Sampling
-from minimind.stages.fit import DataConfig, Task, fit, open_documents
+from minimind.stages.fit import Task, fit
+from minimind.stages.rows import DataConfig, open_documents, packed_source, packed_validation
+from minimind.stages.trained import Trained
 from minimind.training.settings import TrainConfig
 
-__all__ = ["SftConfig", "run"]
+__all__ = ["SftConfig", "answer_samples", "run"]
 
 
 class SftConfig(Config):
@@ -23,6 +26,7 @@ class SftConfig(Config):
     run: Path = Field(json_schema_extra=FREE, description="The run folder; an interrupted run in it goes on.")
     model: Path = Field(description="The model to start from: a run folder, a checkpoint, or a Hugging Face folder.")
     data: DataConfig = Field(description="What to learn from.")
+    lora: LoraConfig | None = Field(None, description="Train an adapter in place of the model.")
     train: TrainConfig = Field(TrainConfig(), description="How to train.")
     sample_prompts: list[str] = Field(
         ["Who are you?", "你是谁？"], json_schema_extra=FREE, description="Questions to answer at each validation."
@@ -32,13 +36,9 @@ class SftConfig(Config):
 def run(config: SftConfig) -> None:
     """Train into `config.run`, or go on where it was interrupted."""
     model, tokenizer = load_model(config.model)
+    began = fingerprint(model)
+    trained = Trained.begin(model, tokenizer, base=config.model, lora=config.lora, seed=config.train.seed)
     documents, valid = open_documents(config.data, tokenizer, config.run)
-
-    def sample(model: Transformer) -> list[tuple[str, str]]:
-        questions = [[Message("user", prompt)] for prompt in config.sample_prompts]
-        prompts = [render_prompt(messages, (), tokenizer) for messages in questions]
-        answers = complete(model, tokenizer, prompts, Sampling(temperature=0.0, max_tokens=64))
-        return [(prompt, answer.text) for prompt, answer in zip(config.sample_prompts, answers, strict=True)]
 
     fit(
         Task(
@@ -47,12 +47,22 @@ def run(config: SftConfig) -> None:
             config=config,
             train=config.train,
             context=config.data.context,
-            model=model,
-            tokenizer=tokenizer,
+            trained=trained,
             objective=NextToken(config.train.router_coefficient),
-            documents=documents,
-            valid=valid,
-            sample=sample,
-            inputs={"data.source": documents.fingerprint, "model": fingerprint(model)},
+            source=packed_source(documents, config.data.context, config.train.batch_tokens),
+            validation=packed_validation(valid, config.data.context, tokenizer),
+            sample=answer_samples(trained, config.sample_prompts),
+            inputs={"data.source": documents.fingerprint, "model": began},
         )
     )
+
+
+def answer_samples(trained: Trained, questions: list[str]) -> Callable[[], list[tuple[str, str]]]:
+    """Greedy answers to the questions, for the samples beside the curves."""
+    prompts = [render_prompt([Message("user", question)], (), trained.tokenizer) for question in questions]
+
+    def sample() -> list[tuple[str, str]]:
+        answers = complete(trained.model, trained.tokenizer, prompts, Sampling(temperature=0.0, max_tokens=64))
+        return [(question, answer.text) for question, answer in zip(questions, answers, strict=True)]
+
+    return sample

@@ -61,7 +61,8 @@ class AnswerView:
         self._screen = screen
         self._tokenizer = tokenizer
         self._stop = stop
-        self._tags = {tokenizer.control(name): name for name in ("<think>", "</think>", "<tool_call>", "</tool_call>")}
+        tags = {"<think>", "</think>", "<tool_call>", "</tool_call>"} & tokenizer.control_names
+        self._tags = {tokenizer.control(name): name for name in tags}
         self._section = "thinking" if thinking else "answer"
         self._shown_section = ""
         self._call = ""

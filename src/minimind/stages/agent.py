@@ -1,0 +1,51 @@
+"""`minimind agent`: a model learns to use tools, from dialogues in which it calls them and reads what they answer."""
+
+from pydantic import Field
+
+from minimind.config import DATA
+from minimind.errors import ConfigError
+from minimind.rl.environment import ToolEnvironment
+from minimind.sandbox import python_tool
+from minimind.stages.grpo import ClipConfig, clipped_policy
+from minimind.stages.policy import PolicyConfig, RolloutConfig, fit_policy
+from minimind.tools import TOOLS
+
+__all__ = ["AgentConfig", "run"]
+
+
+class AgentConfig(PolicyConfig):
+    """Dialogues with real tools; only what the model says itself is learnt, the ends of its turns included."""
+
+    rollout: RolloutConfig = Field(
+        default=RolloutConfig(rewards=["number", "tools=0.2"]), description="How dialogues are sampled and scored."
+    )
+    tools: list[str] = Field(
+        default=["calculate_math"],
+        json_schema_extra=DATA,
+        description=f"Tools that run, of those a prompt offers: {', '.join(TOOLS)}.",
+    )
+    python: bool = Field(
+        default=False, json_schema_extra=DATA, description="Offer run_python, too, inside a sandbox; needs bubblewrap."
+    )
+    max_turns: int = Field(default=3, ge=1, description="Answers in a dialogue, those that only call tools included.")
+    call_timeout_seconds: float = Field(default=5.0, gt=0, description="Longer, and a call is answered with an error.")
+    grpo: ClipConfig = Field(default=ClipConfig(), description="How dialogues change the policy.")
+
+
+def run(config: AgentConfig) -> None:
+    """Train into `config.run`, or go on where it was interrupted."""
+    unknown = [name for name in config.tools if name not in TOOLS]
+    if unknown:
+        raise ConfigError(f"tools has {unknown[0]!r}; expected some of {', '.join(TOOLS)}")
+    tools = {name: TOOLS[name] for name in config.tools}
+    if config.python:
+        tools["run_python"] = python_tool()
+    fit_policy(
+        "agent",
+        config,
+        kind=config.grpo.loss,
+        objective=lambda tokenizer: clipped_policy(config.grpo, config, tokenizer),
+        kl_coefficient=config.grpo.kl_coefficient,
+        environment=ToolEnvironment(tools, timeout_seconds=config.call_timeout_seconds),
+        max_turns=config.max_turns,
+    )

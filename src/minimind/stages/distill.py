@@ -1,0 +1,155 @@
+"""`minimind distill`: a small model learns from a larger one what it finds likely at every token, beside the data."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from pydantic import Field
+
+from minimind.checkpoint import fingerprint, load_model
+from minimind.config import FREE, Config
+from minimind.data.loader import Documents, plan_rows
+from minimind.data.shards import ShardSet
+from minimind.data.teacher import KeptTeacher, TeacherRows, TeacherSettings, keep_teacher
+from minimind.errors import ConfigError
+from minimind.generation import generate
+from minimind.interfaces import Batch, Source
+from minimind.lora import LoraConfig
+from minimind.model import ModelConfig, Transformer
+from minimind.objectives.distillation import Distillation, KeptDistillation, keep_likeliest, require_same_vocabulary
+from minimind.objectives.next_token import NextToken
+from minimind.stages.fit import Site, Task, fit
+from minimind.stages.pretrain import make_model
+from minimind.stages.rows import DataConfig, open_documents, packed_source, packed_validation
+from minimind.stages.trained import Trained
+from minimind.training.distributed import num_processes
+from minimind.training.progress import TrainingProgress
+from minimind.training.settings import TrainConfig
+
+__all__ = ["DistillConfig", "TeacherConfig", "run"]
+
+
+class TeacherConfig(Config):
+    """Who is learnt from, and how much of it."""
+
+    model: Path = Field(description="The teacher: a run folder, a checkpoint, or a Hugging Face folder.")
+    alpha: float = Field(0.5, ge=0, le=1, description="Share of the teacher in the loss; the rest is the text's own.")
+    temperature: float = Field(2.0, gt=0, description="Above 1 shows more of what the teacher finds less likely.")
+    num_kept: int = Field(
+        0, ge=0, description="Keep the teacher's likeliest ids of each token on the disk; 0 asks it at every step."
+    )
+
+
+class DistillConfig(Config):
+    """A student learns from data and from a teacher with the same vocabulary."""
+
+    run: Path = Field(json_schema_extra=FREE, description="The run folder; an interrupted run in it goes on.")
+    teacher: TeacherConfig = Field(description="Who is learnt from.")
+    base: Path | None = Field(None, description="The student to begin with; by default a new model.")
+    model: ModelConfig = Field(ModelConfig(), description="The shape of a new student.")
+    data: DataConfig = Field(description="What to learn from.")
+    lora: LoraConfig | None = Field(None, description="Train an adapter of `base` in place of the model.")
+    train: TrainConfig = Field(TrainConfig(), description="How to train.")
+    sample_prompts: list[str] = Field(
+        ["The", "今天"], json_schema_extra=FREE, description="Texts to continue at each validation."
+    )
+
+
+def run(config: DistillConfig) -> None:
+    """Train into `config.run`, or go on where it was interrupted."""
+    teacher, tokenizer = load_model(config.teacher.model)
+    if config.base is None and config.lora is not None:
+        raise ConfigError("lora adapts a model that is there; set base to one, or leave the lora section out")
+    if config.base is not None:
+        if config.model != ModelConfig():
+            raise ConfigError("base brings its own shape; leave out the model section")
+        student, own = load_model(config.base)
+        require_same_vocabulary(own, tokenizer)
+    else:
+        student = make_model(config.model, tokenizer, config.train.seed)
+    documents, valid = open_documents(config.data, tokenizer, config.run)
+    source, objective = _learn_from(config, teacher, documents, tokenizer.vocab_size)
+    inputs = {"data.source": documents.fingerprint, "teacher.model": fingerprint(teacher)}
+    inputs |= {"base": fingerprint(student)} if config.base else {}
+    trained = Trained.begin(student, tokenizer, base=config.base, lora=config.lora, seed=config.train.seed)
+
+    def sample() -> list[tuple[str, str]]:
+        texts = generate(student, tokenizer, config.sample_prompts, max_tokens=48, temperature=0.0)
+        return list(zip(config.sample_prompts, texts, strict=True))
+
+    fit(
+        Task(
+            name="distill",
+            folder=config.run,
+            config=config,
+            train=config.train,
+            context=config.data.context,
+            trained=trained,
+            objective=objective,
+            source=source,
+            # The student's own loss on text, to compare with that of any other training.
+            validation=packed_validation(valid, config.data.context, tokenizer, NextToken()),
+            sample=sample,
+            inputs=inputs,
+        )
+    )
+
+
+def _learn_from(
+    config: DistillConfig, teacher: Transformer, documents: ShardSet, num_ids: int
+) -> tuple[Callable[[Site], Source], Distillation | KeptDistillation]:
+    """Rows and an objective: the teacher asked as it goes, or what was kept of it."""
+    settings, data = config.teacher, config.data
+    packed = packed_source(documents, data.context, config.train.batch_tokens)
+    options = {"num_ids": num_ids, "router_coefficient": config.train.router_coefficient}
+    if not settings.num_kept:
+
+        def asked(site: Site) -> Source:
+            teacher.to(site.world.device)
+            return packed(site)
+
+        return asked, Distillation(teacher, settings.temperature, settings.alpha, **options)
+
+    kept_for = TeacherSettings(
+        teacher=fingerprint(teacher),
+        documents=documents.fingerprint,
+        context=data.context,
+        temperature=settings.temperature,
+        num_kept=min(settings.num_kept, num_ids),
+    )
+
+    def kept(site: Site) -> Source:
+        folder = config.run / "teacher"
+        if not folder.is_dir():
+            _keep(folder, documents, kept_for, teacher, num_ids, site)
+        # All it has to say is on the disk, and its memory is free again.
+        teacher.to("meta")
+        return TeacherRows(packed(site), KeptTeacher(folder, documents, kept_for))
+
+    return kept, KeptDistillation(settings.temperature, settings.alpha, **options)
+
+
+def _keep(
+    folder: Path, documents: Documents, settings: TeacherSettings, teacher: Transformer, num_ids: int, site: Site
+) -> None:
+    if num_processes() > 1:
+        raise ConfigError(
+            f"{folder}: not there, and {num_processes()} processes would each write it; "
+            "start this command as one process until training begins, then with all"
+        )
+    teacher.to(site.world.device)
+
+    def best(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        with site.precision():
+            found = keep_likeliest(
+                teacher,
+                batch.to(site.world.device),
+                settings.num_kept,
+                temperature=settings.temperature,
+                num_ids=num_ids,
+            )
+        return found.teacher_ids, found.teacher_logprobs
+
+    rows = len(plan_rows(documents.lengths, settings.context, seed=0))
+    with TrainingProgress("asking the teacher", rows, 0) as progress:
+        keep_teacher(folder, documents, settings, best, lambda done, _: progress.update(done, {}))

@@ -1,0 +1,48 @@
+"""What `minimind evaluate` gathers: tables for people, figures to compare, and the items behind each figure."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from minimind.stages.tables import show_table
+
+if TYPE_CHECKING:
+    from minimind.evals.measured import Measured
+
+__all__ = ["Evaluation", "percent"]
+
+
+@dataclass
+class Evaluation:
+    """The content of an evaluation.json, printed while it grows.
+
+    figures:   name -> value
+    measured:  name -> its items, for those figures that can be compared with another model's
+    """
+
+    tables: list[dict[str, Any]] = field(default_factory=list)
+    figures: dict[str, float] = field(default_factory=dict)
+    measured: "dict[str, Measured]" = field(default_factory=dict)
+
+    def add(self, name: str, measured: "Measured") -> None:
+        self.figures[name], self.measured[name] = measured.value, measured
+
+    def show(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Keep a table for the report, and print it."""
+        self.tables.append({"title": title, "columns": list(columns), "rows": [list(row) for row in rows]})
+        show_table(title, columns, rows)
+
+    def write(self, path: Path) -> None:
+        measured = {name: found.to_json() for name, found in self.measured.items()}
+        content = {"tables": self.tables, "figures": self.figures, "measured": measured}
+        # One line for the items: they are many, and for programs.
+        text = json.dumps(content | {"measured": {}}, ensure_ascii=False, indent=2).removesuffix("{}\n}")
+        path.write_text(f"{text}{json.dumps(measured)}\n}}\n", encoding="utf-8")
+
+
+def percent(measured: "Measured") -> str:
+    """A share with its standard error."""
+    error = measured.standard_error
+    return f"{measured.value:.1%}" if error is None else f"{measured.value:.1%} ± {error:.1%}"

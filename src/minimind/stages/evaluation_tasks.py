@@ -1,0 +1,73 @@
+"""The parts of `minimind evaluate` that set tasks: questions to answer, pairs to tell apart, answers to choose from."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from textwrap import shorten
+from typing import Any
+
+from minimind.data.corpus import read_rows
+from minimind.evals.choices import multiple_choice
+from minimind.evals.exact_answers import ExactAnswers, exact_answers
+from minimind.evals.measured import Measured, fingerprint_of
+from minimind.evals.minimal_pairs import CHANCE, minimal_pairs
+from minimind.model import Transformer
+from minimind.stages.evaluation import Evaluation, percent
+from minimind.tokenizer import Tokenizer
+
+__all__ = ["ask_choices", "ask_questions", "compare_pairs"]
+
+# Wrong answers are what one learns from; these many are shown.
+SHOWN_MISTAKES = 5
+SHOWN_CHARACTERS = 200
+
+
+def ask_questions(found: Evaluation, model: Transformer, tokenizer: Tokenizer, sources: Sequence[str]) -> None:
+    """Exact answers by kind of question, and some of the wrong ones."""
+    result = exact_answers(model, tokenizer, [row.value for row in read_rows(sources)])
+    kinds = {**result.by_kind, "all": result.overall}
+    rows = [
+        [kind, accuracy.right, accuracy.total, f"{accuracy.share:.0%} ± {accuracy.standard_error:.0%}"]
+        for kind, accuracy in kinds.items()
+    ]
+    mark = fingerprint_of(f"{answer.question}\n{answer.expected}" for answer in result.answers)
+    found.add("exact_answers", Measured.share((answer.is_right for answer in result.answers), mark))
+    found.show("Exact answers to held-out questions", ["kind", "right", "of", "share"], rows)
+    mistakes = _mistakes(result)
+    if mistakes:
+        found.show("Some of the wrong answers", ["kind", "question", "expected", "got"], mistakes)
+
+
+def compare_pairs(found: Evaluation, model: Transformer, tokenizer: Tokenizer, sources: Sequence[str]) -> None:
+    """Minimal pairs by field."""
+    result = minimal_pairs(model, tokenizer, _placed_rows(sources))
+    found.add("minimal_pairs", result.overall)
+    rows = [[field, len(share.amounts), percent(share)] for field, share in result.by_field.items()]
+    rows.append(["all", len(result.overall.amounts), percent(result.overall)])
+    title = f"Minimal pairs: the good sentence is likelier (chance {CHANCE:.0%})"
+    found.show(title, ["field", "pairs", "right"], rows)
+
+
+def ask_choices(found: Evaluation, model: Transformer, tokenizer: Tokenizer, sources: Sequence[str]) -> None:
+    """Multiple choice by letter and by continuation."""
+    result = multiple_choice(model, tokenizer, _placed_rows(sources))
+    for method, share in result.by_method.items():
+        found.add(f"choices, {method}", share)
+    subjects = {**(result.by_subject if len(result.by_subject) > 1 else {}), "all": result.by_method}
+    rows = [
+        [subject, len(shares["letter"].amounts), *map(percent, shares.values())] for subject, shares in subjects.items()
+    ]
+    title = f"Multiple choice: the right answer is likeliest (chance {result.chance:.1%})"
+    found.show(title, ["subject", "questions", *result.by_method], rows)
+
+
+def _mistakes(result: ExactAnswers) -> list[list[str]]:
+    wrong = (answer for answer in result.answers if not answer.is_right)
+    return [
+        [answer.kind, answer.question, answer.expected, shorten(answer.got, SHOWN_CHARACTERS, placeholder=" …")]
+        for answer in islice(wrong, SHOWN_MISTAKES)
+    ]
+
+
+def _placed_rows(sources: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for row in read_rows(sources):
+        yield f"{row.path}:{row.line}", row.value

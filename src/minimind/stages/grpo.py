@@ -1,0 +1,57 @@
+"""`minimind grpo`: a model learns from its own answers, each compared with the others to the same prompt."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from minimind.config import Config
+from minimind.objectives.policy import ClippedPolicy
+from minimind.stages.policy import PolicyConfig, fit_policy
+from minimind.tokenizer import Tokenizer
+
+__all__ = ["ClipConfig", "GrpoConfig", "clipped_policy", "run"]
+
+
+class ClipConfig(Config):
+    """How answers change the policy; see objectives/policy.py."""
+
+    loss: Literal["grpo", "dr_grpo", "dapo", "cispo"] = Field(
+        default="grpo", description="What a token counts, and how its ratio is bounded."
+    )
+    clip_low: float = Field(
+        default=0.2, ge=0, le=1, description="How far a token's probability may fall in a set of answers."
+    )
+    clip_high: float = Field(
+        default=0.2, ge=0, description="How far it may rise; above clip_low lets unlikely tokens grow."
+    )
+    kl_coefficient: float = Field(default=0.0, ge=0, description="Weight of the distance from the model to start from.")
+
+
+class GrpoConfig(PolicyConfig):
+    """Groups of answers to one prompt: the better than average become likelier, the others less so."""
+
+    grpo: ClipConfig = Field(default=ClipConfig(), description="How answers change the policy.")
+
+
+def run(config: GrpoConfig) -> None:
+    """Train into `config.run`, or go on where it was interrupted."""
+    fit_policy(
+        "grpo",
+        config,
+        kind=config.grpo.loss,
+        objective=lambda tokenizer: clipped_policy(config.grpo, config, tokenizer),
+        kl_coefficient=config.grpo.kl_coefficient,
+    )
+
+
+def clipped_policy(clip: ClipConfig, config: PolicyConfig, tokenizer: Tokenizer) -> ClippedPolicy:
+    """The objective that the options spell out."""
+    return ClippedPolicy(
+        clip.loss,
+        clip_low=clip.clip_low,
+        clip_high=clip.clip_high,
+        kl_coefficient=clip.kl_coefficient,
+        temperature=config.rollout.temperature,
+        num_ids=tokenizer.vocab_size,
+        router_coefficient=config.train.router_coefficient,
+    )

@@ -1,0 +1,306 @@
+"""What the stages share that learn from rollouts: prompts, sampling, rewards, reference, validation by pass rate."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from minimind.checkpoint import fingerprint, load_model
+from minimind.config import DATA, FREE, Config
+from minimind.errors import ConfigError
+from minimind.evals.pass_at_k import estimate
+from minimind.interfaces import Batch, Objective, Source
+from minimind.lora import LoraConfig
+from minimind.model import Transformer
+from minimind.objectives.actor_critic import ActorCritic, values
+from minimind.objectives.logprobs import batch_logprobs
+from minimind.rl.backends import InProcess, OpenAIBackend, RolloutBackend
+from minimind.rl.credit import Critic
+from minimind.rl.environment import ToolEnvironment
+from minimind.rl.pass_rate import measure_pass
+from minimind.rl.prompts import Prompt, read_prompts
+from minimind.rl.rewards import Rewards, parse_rewards
+from minimind.rl.rollout_source import RolloutSettings, RolloutSource
+from minimind.rl.rollouts import Sampler
+from minimind.rl.traces import TraceWriter
+from minimind.sampling import Sampling
+from minimind.stages.fit import Site, Task, Validation, fit
+from minimind.stages.trained import Trained
+from minimind.tokenizer import Tokenizer
+from minimind.training.settings import UpdateConfig
+from minimind.training.trainer import Trainer
+
+__all__ = ["PolicyConfig", "PromptConfig", "RolloutConfig", "ServerConfig", "fit_policy"]
+
+
+class PromptConfig(Config):
+    """What is asked."""
+
+    source: list[str] = Field(
+        json_schema_extra=DATA, min_length=1, description="Rows of conversations, the last answer left out, with gt."
+    )
+    valid: list[str] = Field(default=[], json_schema_extra=DATA, description="Prompts to measure the pass rate on.")
+    max_valid: int = Field(default=200, ge=1, json_schema_extra=DATA, description="Measure on at most so many.")
+    valid_samples: int = Field(default=8, ge=1, json_schema_extra=DATA, description="Answers to each; k of pass@k.")
+    context: int = Field(default=1024, ge=2, json_schema_extra=DATA, description="Tokens of a prompt and its answers.")
+    thinking_share: float = Field(default=0.0, ge=0, le=1, description="Share of prompts that ask for thinking.")
+    max_bad_rows: int = Field(
+        default=0, ge=0, json_schema_extra=DATA, description="How many broken rows may be skipped."
+    )
+
+
+class RolloutConfig(Config):
+    """How answers are sampled and scored."""
+
+    prompts: int = Field(default=16, ge=1, description="Prompts of a step, over all ranks.")
+    group: int = Field(default=8, ge=1, description="Answers to each prompt.")
+    updates: int = Field(default=1, ge=1, description="Optimiser updates on each set of answers.")
+    max_tokens: int = Field(default=256, ge=1, description="The longest answer.")
+    temperature: float = Field(default=1.0, gt=0, description="Of sampling, and of the probabilities that are learnt.")
+    rewards: list[str] = Field(
+        default=["number"],
+        min_length=1,
+        description="number, format, length, repetition, tools, exact, module:function or https://..., each with "
+        "=WEIGHT where that is not 1. The first one's full mark is a pass.",
+    )
+    reward_timeout_seconds: float = Field(
+        default=10.0, gt=0, description="Longer, and the answer is dropped and counted."
+    )
+    drop_unfinished: bool = Field(default=False, description="Drop answers that were cut, in place of scoring them.")
+    batch_size: int = Field(default=64, ge=1, json_schema_extra=FREE, description="Answers sampled at once.")
+    trace_every: int = Field(default=1, ge=1, json_schema_extra=FREE, description="Sets of answers between those kept.")
+
+
+class ServerConfig(Config):
+    """Who samples, where that is not this process: vLLM or SGLang, fed with model folders."""
+
+    url: str = Field(json_schema_extra=FREE, description="Of the server, such as http://localhost:8000.")
+    name: str = Field(default="policy", json_schema_extra=FREE, description="What the server calls the model.")
+    kind: str = Field(default="vllm", pattern="vllm|sglang", json_schema_extra=FREE, description="vllm or sglang.")
+
+
+class PolicyConfig(Config):
+    """What all stages that sample from the policy have."""
+
+    run: Path = Field(json_schema_extra=FREE, description="The run folder; an interrupted run in it goes on.")
+    model: Path = Field(description="The model to start from.")
+    data: PromptConfig = Field(description="What is asked.")
+    rollout: RolloutConfig = Field(default=RolloutConfig(), description="How answers are sampled and scored.")
+    server: ServerConfig | None = Field(default=None, description="Who samples, where that is not this process.")
+    lora: LoraConfig | None = Field(default=None, description="Train an adapter in place of the model.")
+    train: UpdateConfig = Field(
+        default=UpdateConfig(
+            optimizer="adamw",
+            lr=1e-4,
+            embedding_lr=1e-4,
+            beta1=0.9,
+            beta2=0.99,
+            warmup_steps=5,
+            cooldown=0.0,
+            # Equal rewards must not move a policy, a mixture's either.
+            router_coefficient=0.0,
+            compile="off",
+            log_every=1,
+            valid_every=20,
+            checkpoint_every=100,
+        ),
+        description="How to train.",
+    )
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """A stage's policy, and what it is asked and scored by."""
+
+    config: PolicyConfig
+    trained: Trained
+    prompts: Sequence[Prompt]
+    valid: Sequence[Prompt]
+    rewards: Rewards
+    environment: ToolEnvironment | None
+    max_turns: int
+
+    def sampler(self, backend: RolloutBackend, seed: int) -> Sampler:
+        rollout = self.config.rollout
+        return Sampler(
+            backend=backend,
+            tokenizer=self.trained.tokenizer,
+            # Nothing but the temperature: what is sampled from is what is learnt.
+            sampling=Sampling(temperature=rollout.temperature, top_p=1.0, max_tokens=rollout.max_tokens),
+            context=min(self.config.data.context, self.trained.model.config.max_position_embeddings),
+            environment=self.environment,
+            max_turns=self.max_turns,
+            seed=seed,
+        )
+
+
+def fit_policy(
+    name: str,
+    config: PolicyConfig,
+    *,
+    kind: str,
+    objective: Callable[[Tokenizer], Objective],
+    kl_coefficient: float,
+    kl_limit: float = 0.0,
+    critic: Callable[[Callable[[Batch], Tensor]], Critic] | None = None,
+    environment: ToolEnvironment | None = None,
+    max_turns: int = 1,
+    need_gt: bool = True,
+) -> None:
+    """Train `config.model` on its own answers into `config.run`, or go on where it was interrupted.
+
+    kind:      of loss, see `RolloutSettings`
+    objective: made for the tokenizer, whose ids are what is sampled among
+    critic:    made from what gives the critic's values; None trains without one
+    Errors:    as `fit`
+    """
+    if config.lora is not None and config.lora.dropout:
+        raise ConfigError(
+            f"lora.dropout is {config.lora.dropout}; expected 0, because what is learnt must be what was sampled"
+        )
+    model, tokenizer = load_model(config.model)
+    began = fingerprint(model)
+    trained = Trained.begin(model, tokenizer, base=config.model, lora=config.lora, seed=config.train.seed)
+    actor_critic = ActorCritic(model) if critic is not None else None
+    if actor_critic is not None:
+        trained = replace(trained, head=actor_critic.value_head)
+    parts = _open(config, trained, environment, max_turns, need_gt)
+
+    def source(site: Site) -> Source:
+        rollout, settings, world = config.rollout, config.train, site.world
+        return RolloutSource(
+            parts.sampler(_backend(config, trained, site), settings.seed),
+            parts.prompts,
+            parts.rewards,
+            RolloutSettings(
+                kind=kind,
+                prompts_per_step=rollout.prompts,
+                group=rollout.group,
+                updates=rollout.updates,
+                accumulate=settings.accumulate,
+                seed=settings.seed,
+                drop_unfinished=rollout.drop_unfinished,
+                kl_limit=kl_limit,
+            ),
+            logprobs=_in_precision(site, lambda batch: _logprobs(model, batch, config, tokenizer)),
+            reference=_frozen(config, site, tokenizer) if kl_coefficient else None,
+            critic=critic(_in_precision(site, partial(values, actor_critic))) if critic and actor_critic else None,
+            rank=world.rank,
+            ranks=world.size,
+            sum_over_ranks=world.sum,
+            gather=world.gather,
+            traces=TraceWriter(config.run / f"rollouts-rank{world.rank}.jsonl", rollout.trace_every),
+        )
+
+    def validation(site: Site) -> Validation:
+        sampler = parts.sampler(InProcess(model, tokenizer, config.rollout.batch_size, site.precision), seed=0)
+        return _pass_rates(parts, sampler, site)
+
+    fit(
+        Task(
+            name=name,
+            folder=config.run,
+            config=config,
+            train=config.train,
+            context=config.data.context,
+            trained=trained,
+            module=actor_critic,
+            objective=objective(tokenizer),
+            source=source,
+            validation=validation if parts.valid else None,
+            sample=lambda: _samples(parts),
+            inputs={"model": began},
+        )
+    )
+
+
+def _open(
+    config: PolicyConfig, trained: Trained, environment: ToolEnvironment | None, max_turns: int, need_gt: bool
+) -> _Parts:
+    data, rollout = config.data, config.rollout
+    options = {
+        "thinking_share": data.thinking_share,
+        "seed": config.train.seed,
+        "need_gt": need_gt,
+        "max_bad_rows": data.max_bad_rows,
+    }
+    prompts = read_prompts(data.source, **options)
+    valid = read_prompts(data.valid, **options)[: data.max_valid] if data.valid else []
+    rewards = parse_rewards(rollout.rewards, timeout_seconds=rollout.reward_timeout_seconds)
+    rewards.check([*prompts, *valid])
+    if environment is not None:
+        environment.check([*prompts, *valid])
+    return _Parts(config, trained, prompts, valid, rewards, environment, max_turns)
+
+
+def _backend(config: PolicyConfig, trained: Trained, site: Site) -> RolloutBackend:
+    if config.server is None:
+        return InProcess(trained.model, trained.tokenizer, config.rollout.batch_size, site.precision)
+    return OpenAIBackend(
+        config.server.url,
+        config.server.name,
+        trained.tokenizer,
+        folder=config.run / f"served-rank{site.world.rank}",
+        save=lambda folder: trained.save_merged(folder),
+        context=trained.model.config.max_position_embeddings,
+        server="sglang" if config.server.kind == "sglang" else "vllm",
+    )
+
+
+def _in_precision(site: Site, figures: Callable[[Batch], Tensor]) -> Callable[[Batch], Tensor]:
+    """The figures of a batch's targets in the run's precision, without gradient, back on the CPU."""
+
+    def compute(batch: Batch) -> Tensor:
+        with torch.no_grad(), site.precision():
+            return figures(batch.to(site.world.device)).cpu()
+
+    return compute
+
+
+def _logprobs(model: Transformer, batch: Batch, config: PolicyConfig, tokenizer: Tokenizer) -> Tensor:
+    return batch_logprobs(model, batch, temperature=config.rollout.temperature, num_ids=tokenizer.vocab_size)
+
+
+def _frozen(config: PolicyConfig, site: Site, tokenizer: Tokenizer) -> Callable[[Batch], Tensor]:
+    """The model that training began with, loaded anew: the one in training may have moved on already."""
+    model, _ = load_model(config.model, device=site.world.device)
+    return _in_precision(site, lambda batch: _logprobs(model, batch, config, tokenizer))
+
+
+def _pass_rates(parts: _Parts, sampler: Sampler, site: Site) -> Validation:
+    """pass@1 and pass@k on the held-out prompts, the same random numbers each time."""
+    samples, world = parts.config.data.valid_samples, site.world
+    mine = parts.valid[world.rank :: world.size]
+
+    def validate(trainer: Trainer) -> Mapping[str, float]:
+        trainer.model.eval()
+        counts = measure_pass(sampler, mine, parts.rewards, samples=samples) if mine else []
+        trainer.model.train()
+        ks = sorted({1, samples})
+        sums = world.sum([float(len(counts)), *(sum(estimate(samples, right, k) for right in counts) for k in ks)])
+        return {f"valid_pass_at_{k}": total / sums[0] for k, total in zip(ks, sums[1:], strict=True)}
+
+    return validate
+
+
+def _samples(parts: _Parts) -> list[tuple[str, str]]:
+    """The first held-out prompts, answered once."""
+    prompts = (parts.valid or parts.prompts)[:2]
+    backend = InProcess(parts.trained.model, parts.trained.tokenizer)
+    rollouts = parts.sampler(backend, seed=0)(prompts, range(len(prompts)), 1)
+    return [(_shown(rollout.outcome.prompt.messages), _shown(rollout.outcome.messages)) for rollout in rollouts]
+
+
+def _shown(messages: Sequence[Any]) -> str:
+    """Messages as a person reads them."""
+    parts = []
+    for message in messages:
+        parts += [f"({message.reasoning_content.strip()})"] if message.reasoning_content else []
+        parts += [message.content] if message.content else []
+        parts += [call.to_json() for call in message.tool_calls]
+    return "\n".join(parts)
