@@ -124,6 +124,8 @@ class Source(Protocol):
     """
 
     steps_per_epoch: int
+    # Seconds of the last step by what they went into, for whoever wonders; empty where nothing takes long.
+    timings: Mapping[str, float]
 
     def describe(self) -> str:
         """What it draws from, in a few words for the first line of a run."""

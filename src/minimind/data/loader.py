@@ -151,6 +151,7 @@ class PackedRows:
         if not self.rows:
             raise DataError("the data has no document of at least two tokens; nothing can be predicted from it")
         self.context, self.batch_tokens = context, batch_tokens
+        self.timings: Mapping[str, float] = {}
         self.rows_per_step = batch_tokens // context
         self.steps_per_epoch = -(-len(self.rows) // self.rows_per_step)
         positions = sum(piece.size for row in self.rows for piece in row)

@@ -47,6 +47,7 @@ class PairSource:
         self.pairs, self.batch_pairs, self.seed, self.reference = pairs, batch_pairs, seed, reference
         self.accumulate, self.rank, self.ranks = accumulate, rank, ranks
         self.steps_per_epoch = -(-len(pairs) // batch_pairs)
+        self.timings: Mapping[str, float] = {}
         self._order = lru_cache(maxsize=2)(self._order_of_epoch)
 
     def describe(self) -> str:

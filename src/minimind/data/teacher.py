@@ -105,6 +105,7 @@ class TeacherRows:
     def __init__(self, rows: PackedRows, teacher: KeptTeacher) -> None:
         self.rows, self.teacher = rows, teacher
         self.steps_per_epoch = rows.steps_per_epoch
+        self.timings: Mapping[str, float] = {}
 
     def describe(self) -> str:
         return f"{self.rows.describe()}, the teacher's best {self.teacher.num_kept} of each"

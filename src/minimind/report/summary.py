@@ -30,6 +30,8 @@ MAX_SHOWN = 4
 # What a stage is judged by: the first of these that it has.
 JUDGED_BY = {
     "Bits per byte": "{} bits per byte",
+    "Valid pass at 1": "right in {} of held-out answers",
+    "Valid accuracy": "held-out accuracy {}",
     "Reward": "reward {}",
     "Accuracy": "accuracy {}",
     "Validation loss": "validation loss {}",
@@ -112,6 +114,7 @@ class Summary:
         """The run in a handful of numbers: name -> value."""
         found = {"Loss": self._final("loss"), "Validation loss": self._last("valid_loss")}
         found |= {"Bits per byte": self._last("bits_per_byte")}
+        found |= {title_of(name): self._last(name) for name in ("valid_pass_at_1", "valid_accuracy")}
         found |= {title_of(name): self._final(name) for name in self.others[:4]}
         found |= {"Tokens": self._last("tokens"), "Tokens per second": self._median("tokens_per_second")}
         shown = {name: short(value) for name, value in found.items() if value is not None}

@@ -57,7 +57,7 @@ class RolloutSettings:
 
 
 class RolloutSource:
-    """See above; `timings` has the last iteration's seconds in generation, scoring and logprobs, and sampled_tokens.
+    """See above; `timings` has the last step's seconds in generation, scoring and logprobs, where it sampled.
 
     logprobs:        what the live policy says of a batch's targets, [B, T] float32, in the precision of the run
     reference:       the same of the model that the policy may not stray from; None without one
@@ -92,7 +92,7 @@ class RolloutSource:
         self.judges = Judges(logprobs=logprobs, reference=reference, critic=critic)
         self.rank, self.ranks, self.sum_over_ranks, self.gather = rank, ranks, sum_over_ranks, gather
         self.steps_per_epoch = -(-len(prompts) // settings.prompts_per_step) * settings.updates
-        self.timings: dict[str, float] = {}
+        self.timings: Mapping[str, float] = {}
         self._iteration: Iteration | None = None
         self._batches: list[RolloutBatch] = []
         self._order = lru_cache(maxsize=2)(self._order_of_epoch)
@@ -108,6 +108,7 @@ class RolloutSource:
 
     def micro_batches(self, step: int) -> Sequence[RolloutBatch]:
         """Errors: TrainingError when all rollouts of all ranks had to be dropped, and from backend and rewards."""
+        self.timings = {}
         if self._iteration is None or not self._iteration.covers(step):
             updates = self.settings.updates
             number = self._iteration.number + 1 if self._iteration else step // updates
@@ -177,7 +178,6 @@ class RolloutSource:
         clock.append(time.monotonic())
         seconds = (after - before for before, after in pairwise(clock))
         self.timings = dict(zip(("generation", "scoring", "logprobs"), seconds, strict=True))
-        self.timings["sampled_tokens"] = sum(rollout.num_sampled for rollout in rollouts)
         return rows
 
     def _require_some(self, rows: Sequence[Experience], rollouts: Sequence[Rollout], step: int) -> None:

@@ -265,7 +265,8 @@ class _Fit:
         self.progress.update(step, metrics)
         is_due = step % self.settings.log_every == 0 or "valid_loss" in metrics or step == self.trainer.total_steps
         if self.run is not None and is_due:
-            self.run.log(step, {**metrics, "seconds": round(self._elapsed(), 3)})
+            timings = {f"seconds_{name}": seconds for name, seconds in self.trainer.source.timings.items()}
+            self.run.log(step, {**metrics, **timings, "seconds": round(self._elapsed(), 3)})
 
     def _save(self, step: int) -> None:
         # All ranks together: what a source has under way may lie in parts on each of them.
