@@ -40,12 +40,10 @@ def test_equal_rewards_and_lone_rollouts_have_exactly_no_advantage(kind: str, re
     assert not group_advantages(torch.tensor([[reward, NAN, NAN], [NAN, NAN, NAN]]), kind).any()
 
 
-def test_the_reward_is_on_the_last_sampled_token_and_the_penalty_on_each() -> None:
+def test_the_reward_is_on_the_last_sampled_token() -> None:
     weights = torch.tensor([[0.0, 1.0, 0.0, 1.0, 0.0], [1.0, 1.0, 1.0, 0.0, 0.0]])
-    rewards, penalties = torch.tensor([5.0, -1.0]), torch.full((2, 5), 0.25)
+    rewards = torch.tensor([5.0, -1.0])
     assert token_rewards(rewards, weights).tolist() == [[0, 0, 0, 5, 0], [0, 0, -1, 0, 0]]
-    expected = [[0, -0.25, 0, 4.75, 0], [-0.25, -0.25, -1.25, 0, 0]]
-    assert token_rewards(rewards, weights, penalties).tolist() == expected
 
 
 def by_hand(rewards: list[float], values: list[float], gamma: float, lam: float) -> list[float]:

@@ -91,3 +91,35 @@ def test_a_prompt_without_what_is_right_is_named(command: Command, tiny: Path, t
     chosen = policy_options(tiny, path, tmp_path / "run", **{"rollout.rewards": "number"})
     assert command("grpo", chosen) == 2
     assert f"{path}:1: has no gt" in capsys.readouterr().err
+
+
+def test_a_prompt_without_what_is_right_will_do_where_no_reward_asks(
+    command: Command, tiny: Path, rewards: str, tmp_path: Path
+) -> None:
+    path = write_rows(tmp_path / "p.jsonl", [{"messages": [{"role": "user", "content": "who?"}]}])
+    changes = {"rollout.prompts": 1, "rollout.updates": 1, "train.steps": 1}
+    assert command("grpo", policy_options(tiny, path, tmp_path / "run", **changes)) == 0
+
+
+def test_other_prompts_under_the_same_name_are_refused(
+    command: Command, tiny: Path, prompts: Path, rewards: str, tmp_path: Path, capsys: Any
+) -> None:
+    own = tmp_path / "prompts.jsonl"
+    own.write_bytes(prompts.read_bytes())
+    chosen = policy_options(tiny, own, tmp_path / "run", **{"train.steps": 1, "rollout.updates": 1})
+    assert command("grpo", chosen) == 0
+    assert command("grpo", chosen) == 0, "nothing has changed yet"
+    own.write_text("\n".join(own.read_text(encoding="utf-8").splitlines()[:-1]) + "\n", encoding="utf-8")
+    assert command("grpo", chosen) == 2
+    assert f"{tmp_path / 'run'}: data.source is no longer what this run began with" in capsys.readouterr().err
+
+
+def test_the_last_pass_rates_are_kept_whatever_the_cadence(
+    command: Command, tiny: Path, prompts: Path, rewards: str, tmp_path: Path
+) -> None:
+    changes = {"train.steps": 4, "train.log_every": 100, "train.valid_every": 2, "train.checkpoint_every": 100}
+    assert command("grpo", policy_options(tiny, prompts, tmp_path / "run", **changes)) == 0
+    run = RunReader(tmp_path / "run")
+    assert [row["step"] for row in run.metrics()] == [0, 2, 4]
+    finished = run.finished()
+    assert finished is not None and finished == run.metrics()[-1] and "valid_pass_at_2" in finished

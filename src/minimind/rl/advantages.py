@@ -43,18 +43,16 @@ def group_advantages(rewards: Tensor, kind: str) -> Tensor:
     return torch.where(is_kept & (highest > lowest), centred, 0.0).to(rewards.dtype)
 
 
-def token_rewards(rewards: Tensor, weights: Tensor, penalties: Tensor | None = None) -> Tensor:
-    """The reward of a rollout on its last sampled token, less a penalty on each: [B], [B, T] -> [B, T].
+def token_rewards(rewards: Tensor, weights: Tensor) -> Tensor:
+    """The reward of a rollout on its last sampled token, 0 elsewhere: [B], [B, T] -> [B, T].
 
-    weights:   not 0 on sampled tokens; each row has at least one
-    penalties: [B, T], such as β · (log π_old − log π_reference); counted on sampled tokens only
+    weights: not 0 on sampled tokens; each row has at least one
     """
     is_sampled = weights != 0
-    result = torch.zeros_like(weights) if penalties is None else torch.where(is_sampled, -penalties, 0.0)
     time = torch.arange(weights.shape[1], device=weights.device)
     last = torch.where(is_sampled, time, -1).amax(1, keepdim=True)
     assert last.min() >= 0, "a rollout without sampled tokens has no place for its reward"
-    return result.scatter_add(1, last, rewards[:, None].to(result.dtype))
+    return torch.zeros_like(weights).scatter(1, last, rewards[:, None].to(weights.dtype))
 
 
 def gae(rewards: Tensor, values: Tensor, weights: Tensor, gamma: float, lam: float) -> tuple[Tensor, Tensor]:

@@ -24,20 +24,16 @@ Values = Callable[[Batch], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Critic:
-    """What PPO's advantages come from.
+    """What PPO's advantages come from; those of a set of rollouts are then shifted and scaled, see `whiten`.
 
     values: what the critic expects before each target
     gamma:  discount of a token
     lam:    0 trusts the critic, 1 only the rewards
-    kl:     weight of log π_old − log π_reference, taken off each token's reward; 0 leaves that to the loss
-    whiten: shift and scale the advantages of a set of rollouts to mean 0 and variance 1
     """
 
     values: Values
     gamma: float = 1.0
     lam: float = 0.95
-    kl: float = 0.0
-    whiten: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +48,6 @@ class Judges:
     logprobs: Values
     reference: Values | None = None
     critic: Critic | None = None
-
-    def __post_init__(self) -> None:
-        assert self.critic is None or not self.critic.kl or self.reference, "a penalty for drift needs a reference"
 
     @property
     def tensor_names(self) -> list[str]:
@@ -111,7 +104,7 @@ def judge(
     batches = [collate_targets(part, kind, max_tokens) for part in cuts]
     said = [_ask(judges, part, batch) for part, batch in zip(cuts, batches, strict=True)]
     # Called on a rank without rows too: the others wait for its part of the sums.
-    if judges.critic is not None and judges.critic.whiten:
+    if judges.critic is not None:
         found = whiten([one["advantages"] for one in said], [batch.weights for batch in batches], sum_over_ranks)
         said = [one | {"advantages": advantages} for one, advantages in zip(said, found, strict=True)]
     of_row = {
@@ -137,9 +130,8 @@ def _ask(judges: Judges, part: Sequence[Experience], batch: Batch) -> dict[str, 
         said["reference_logprobs"] = ask(judges.reference)
     if critic := judges.critic:
         said["old_values"] = ask(critic.values)
-        drift = said["old_logprobs"] - said["reference_logprobs"] if critic.kl else None
         scores = torch.tensor([row.figures["reward"][0] for row in part])
-        rewards = token_rewards(scores, batch.weights, None if drift is None else critic.kl * drift)
+        rewards = token_rewards(scores, batch.weights)
         said["advantages"], said["returns"] = gae(rewards, said["old_values"], batch.weights, critic.gamma, critic.lam)
     return said
 

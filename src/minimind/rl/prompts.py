@@ -4,6 +4,8 @@ Rows are those of SFT; a last assistant message only holds the place and is drop
 rewards compare with: a string, a number, or a list of them.
 """
 
+import hashlib
+import json
 import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ from minimind.data.corpus import BadRows, read_chunks
 from minimind.data.files import find_files
 from minimind.errors import ConfigError, DataError
 
-__all__ = ["Prompt", "read_prompts"]
+__all__ = ["Prompt", "fingerprint_of", "read_prompts"]
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,16 @@ def read_prompts(
     if not prompts:
         raise DataError(f"{', '.join(names)}: all {bad_rows.count} rows are bad, so no prompt is left")
     return prompts
+
+
+def fingerprint_of(prompts: Iterable[Prompt]) -> str:
+    """sha256 (hex) of what is asked, offered and right: equal fingerprints, equal prompts in equal order."""
+    digest = hashlib.sha256()
+    for prompt in prompts:
+        asked = [[message.to_dict() for message in prompt.messages], prompt.tools, prompt.gt, prompt.thinking]
+        # Of each its own hash, so that no two lists of prompts run together into the same text.
+        digest.update(hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).digest())
+    return digest.hexdigest()
 
 
 def _draw(seed: int, index: int) -> float:

@@ -94,6 +94,11 @@ class Rewards:
     def names(self) -> tuple[str, ...]:
         return tuple(reward.name for reward in self.rewards)
 
+    @property
+    def need_gt(self) -> bool:
+        """Is there one that cannot score a prompt without gt?"""
+        return any(reward.problem(Prompt(())) for reward in self.rewards)
+
     def check(self, prompts: Iterable[Prompt]) -> None:
         """Refuse prompts that a reward cannot score, before anything is sampled. Errors: DataError"""
         for prompt in prompts:

@@ -42,7 +42,6 @@ class RolloutSettings:
     seed:              of the order of prompts; what is drawn for them is the sampler's
     drop_unfinished:   leave out answers that were cut at max_tokens, as DAPO does, instead of scoring them as they are
     kl_limit:          when the metric approx_kl passes it, the next step samples anew whatever `updates` says; 0 never
-    pass_reward:       name of the reward whose full mark, 1, means right; the first one's unless given
     """
 
     kind: str
@@ -53,7 +52,6 @@ class RolloutSettings:
     seed: int = 0
     drop_unfinished: bool = False
     kl_limit: float = 0.0
-    pass_reward: str = ""
 
 
 class RolloutSource:
@@ -97,7 +95,6 @@ class RolloutSource:
         self._batches: list[RolloutBatch] = []
         self._order = lru_cache(maxsize=2)(self._order_of_epoch)
         self._max_tokens = sampler.sampling.max_tokens * sampler.max_turns
-        self._right = settings.pass_reward or rewards.names[0]
 
     def describe(self) -> str:
         settings = self.settings
@@ -163,7 +160,11 @@ class RolloutSource:
         if self.traces is not None:
             self.traces.write(number, rollouts)
         rows = compare(
-            rollouts, settings.group, settings.kind, right=self._right, drop_unfinished=settings.drop_unfinished
+            rollouts,
+            settings.group,
+            settings.kind,
+            right=self.rewards.names[0],
+            drop_unfinished=settings.drop_unfinished,
         )
         self._require_some(rows, rollouts, step)
         rows = judge(

@@ -75,7 +75,7 @@ class Task:
 
 
 def fit(task: Task) -> None:
-    """Train `task.model` into the run at `task.folder`, resuming it if it was started before.
+    """Train `task.trained` into the run at `task.folder`, resuming it if it was started before.
 
     Errors: ConfigError, DataError, RunError, CheckpointError, TrainingError; SystemExit at a signal
     """
@@ -89,8 +89,8 @@ def fit(task: Task) -> None:
     try:
         with ExitStack() as stack:
             _Fit(task, world, _open_run(task, world, stack)).train()
-    except (torch.OutOfMemoryError, RuntimeError) as error:
-        # torch has no class of its own for a CPU that is out of memory.
+    except RuntimeError as error:
+        # A GPU's OutOfMemoryError is one; torch has no class of its own for a CPU that is out of memory.
         if not (isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)):
             raise
         raise TrainingError(
@@ -170,7 +170,7 @@ class _Fit:
                 )
                 raise
         if self.run is not None:
-            last = [row for row in self.run.metrics() if row.get("valid_loss") is not None][-1:]
+            last = [row for row in self.run.metrics() if _is_validated(row)][-1:]
             self.run.finish(last[0] if last else {"step": self.trainer.step})
 
     def _introduce(self) -> None:
@@ -263,8 +263,8 @@ class _Fit:
 
     def _log(self, step: int, metrics: Mapping[str, float]) -> None:
         self.progress.update(step, metrics)
-        is_due = step % self.settings.log_every == 0 or "valid_loss" in metrics or step == self.trainer.total_steps
-        if self.run is not None and is_due:
+        is_due = step % self.settings.log_every == 0 or step == self.trainer.total_steps
+        if self.run is not None and (is_due or _is_validated(metrics)):
             timings = {f"seconds_{name}": seconds for name, seconds in self.trainer.source.timings.items()}
             self.run.log(step, {**metrics, **timings, "seconds": round(self._elapsed(), 3)})
 
@@ -307,3 +307,8 @@ class _Fit:
         tensors |= {f"{i}.lengths": torch.tensor(batch.lengths) for i, batch in enumerate(batches) if batch.lengths}
         save_file(tensors, path)
         return str(path)
+
+
+def _is_validated(row: Mapping[str, object]) -> bool:
+    """Has this step held-out figures? Each stage names its own."""
+    return any(name.startswith("valid_") for name in row)

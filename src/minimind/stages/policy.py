@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -20,10 +20,10 @@ from minimind.model import Transformer
 from minimind.objectives.actor_critic import ActorCritic, values
 from minimind.objectives.logprobs import batch_logprobs
 from minimind.rl.backends import InProcess, OpenAIBackend, RolloutBackend
-from minimind.rl.credit import Critic
+from minimind.rl.credit import Critic, Values
 from minimind.rl.environment import ToolEnvironment
 from minimind.rl.pass_rate import measure_pass
-from minimind.rl.prompts import Prompt, read_prompts
+from minimind.rl.prompts import Prompt, fingerprint_of, read_prompts
 from minimind.rl.rewards import Rewards, parse_rewards
 from minimind.rl.rollout_source import RolloutSettings, RolloutSource
 from minimind.rl.rollouts import Sampler
@@ -81,7 +81,7 @@ class ServerConfig(Config):
 
     url: str = Field(json_schema_extra=FREE, description="Of the server, such as http://localhost:8000.")
     name: str = Field(default="policy", json_schema_extra=FREE, description="What the server calls the model.")
-    kind: str = Field(default="vllm", pattern="vllm|sglang", json_schema_extra=FREE, description="vllm or sglang.")
+    kind: Literal["vllm", "sglang"] = Field(default="vllm", json_schema_extra=FREE, description="Which of them it is.")
 
 
 class PolicyConfig(Config):
@@ -115,10 +115,12 @@ class PolicyConfig(Config):
 
 @dataclass(frozen=True)
 class _Parts:
-    """A stage's policy, and what it is asked and scored by."""
+    """A stage's policy, and what it is asked and scored by; `inputs` as in `Task`."""
 
     config: PolicyConfig
     trained: Trained
+    actor_critic: ActorCritic | None
+    inputs: Mapping[str, str]
     prompts: Sequence[Prompt]
     valid: Sequence[Prompt]
     rewards: Rewards
@@ -138,6 +140,25 @@ class _Parts:
             seed=seed,
         )
 
+    def settings(self, kind: str, kl_limit: float) -> RolloutSettings:
+        rollout, train = self.config.rollout, self.config.train
+        return RolloutSettings(
+            kind=kind,
+            prompts_per_step=rollout.prompts,
+            group=rollout.group,
+            updates=rollout.updates,
+            accumulate=train.accumulate,
+            seed=train.seed,
+            drop_unfinished=rollout.drop_unfinished,
+            kl_limit=kl_limit,
+        )
+
+    def logprobs(self, model: Transformer, site: Site) -> Values:
+        """What `model` says of targets, as they were sampled: at that temperature, among the tokenizer's ids."""
+        temperature, num_ids = self.config.rollout.temperature, self.trained.tokenizer.vocab_size
+        model.to(site.world.device)
+        return _in_precision(partial(batch_logprobs, model, temperature=temperature, num_ids=num_ids), site)
+
 
 def fit_policy(
     name: str,
@@ -147,10 +168,9 @@ def fit_policy(
     objective: Callable[[Tokenizer], Objective],
     kl_coefficient: float,
     kl_limit: float = 0.0,
-    critic: Callable[[Callable[[Batch], Tensor]], Critic] | None = None,
+    critic: Callable[[Values], Critic] | None = None,
     environment: ToolEnvironment | None = None,
     max_turns: int = 1,
-    need_gt: bool = True,
 ) -> None:
     """Train `config.model` on its own answers into `config.run`, or go on where it was interrupted.
 
@@ -159,47 +179,25 @@ def fit_policy(
     critic:    made from what gives the critic's values; None trains without one
     Errors:    as `fit`
     """
-    if config.lora is not None and config.lora.dropout:
-        raise ConfigError(
-            f"lora.dropout is {config.lora.dropout}; expected 0, because what is learnt must be what was sampled"
-        )
-    model, tokenizer = load_model(config.model)
-    began = fingerprint(model)
-    trained = Trained.begin(model, tokenizer, base=config.model, lora=config.lora, seed=config.train.seed)
-    actor_critic = ActorCritic(model) if critic is not None else None
-    if actor_critic is not None:
-        trained = replace(trained, head=actor_critic.value_head)
-    parts = _open(config, trained, environment, max_turns, need_gt)
+    parts = _open(config, critic is not None, environment, max_turns)
+    model, actor_critic = parts.trained.model, parts.actor_critic
 
     def source(site: Site) -> Source:
-        rollout, settings, world = config.rollout, config.train, site.world
         return RolloutSource(
-            parts.sampler(_backend(config, trained, site), settings.seed),
+            parts.sampler(_backend(config, parts.trained, site), config.train.seed),
             parts.prompts,
             parts.rewards,
-            RolloutSettings(
-                kind=kind,
-                prompts_per_step=rollout.prompts,
-                group=rollout.group,
-                updates=rollout.updates,
-                accumulate=settings.accumulate,
-                seed=settings.seed,
-                drop_unfinished=rollout.drop_unfinished,
-                kl_limit=kl_limit,
-            ),
-            logprobs=_in_precision(site, lambda batch: _logprobs(model, batch, config, tokenizer)),
-            reference=_frozen(config, site, tokenizer) if kl_coefficient else None,
-            critic=critic(_in_precision(site, partial(values, actor_critic))) if critic and actor_critic else None,
-            rank=world.rank,
-            ranks=world.size,
-            sum_over_ranks=world.sum,
-            gather=world.gather,
-            traces=TraceWriter(config.run / f"rollouts-rank{world.rank}.jsonl", rollout.trace_every),
+            parts.settings(kind, kl_limit),
+            logprobs=parts.logprobs(model, site),
+            # Loaded anew: the model in training may have moved on already.
+            reference=parts.logprobs(load_model(config.model)[0], site) if kl_coefficient else None,
+            critic=critic(_in_precision(partial(values, actor_critic), site)) if critic and actor_critic else None,
+            rank=site.world.rank,
+            ranks=site.world.size,
+            sum_over_ranks=site.world.sum,
+            gather=site.world.gather,
+            traces=TraceWriter(config.run / f"rollouts-rank{site.world.rank}.jsonl", config.rollout.trace_every),
         )
-
-    def validation(site: Site) -> Validation:
-        sampler = parts.sampler(InProcess(model, tokenizer, config.rollout.batch_size, site.precision), seed=0)
-        return _pass_rates(parts, sampler, site)
 
     fit(
         Task(
@@ -208,34 +206,44 @@ def fit_policy(
             config=config,
             train=config.train,
             context=config.data.context,
-            trained=trained,
+            trained=parts.trained,
             module=actor_critic,
-            objective=objective(tokenizer),
+            objective=objective(parts.trained.tokenizer),
             source=source,
-            validation=validation if parts.valid else None,
+            validation=partial(_pass_rates, parts) if parts.valid else None,
             sample=lambda: _samples(parts),
-            inputs={"model": began},
+            inputs=parts.inputs,
         )
     )
 
 
-def _open(
-    config: PolicyConfig, trained: Trained, environment: ToolEnvironment | None, max_turns: int, need_gt: bool
-) -> _Parts:
+def _open(config: PolicyConfig, has_critic: bool, environment: ToolEnvironment | None, max_turns: int) -> _Parts:
+    """Errors: ConfigError, DataError and CheckpointError for whatever would only show after hours of sampling"""
     data, rollout = config.data, config.rollout
+    if config.lora is not None and config.lora.dropout:
+        raise ConfigError(
+            f"lora.dropout is {config.lora.dropout}; expected 0, because what is learnt must be what was sampled"
+        )
+    model, tokenizer = load_model(config.model)
+    began = fingerprint(model)
+    trained = Trained.begin(model, tokenizer, base=config.model, lora=config.lora, seed=config.train.seed)
+    actor_critic = ActorCritic(model) if has_critic else None
+    if actor_critic is not None:
+        trained = replace(trained, head=actor_critic.value_head)
+    rewards = parse_rewards(rollout.rewards, timeout_seconds=rollout.reward_timeout_seconds)
     options = {
         "thinking_share": data.thinking_share,
         "seed": config.train.seed,
-        "need_gt": need_gt,
+        "need_gt": rewards.need_gt,
         "max_bad_rows": data.max_bad_rows,
     }
     prompts = read_prompts(data.source, **options)
     valid = read_prompts(data.valid, **options)[: data.max_valid] if data.valid else []
-    rewards = parse_rewards(rollout.rewards, timeout_seconds=rollout.reward_timeout_seconds)
-    rewards.check([*prompts, *valid])
-    if environment is not None:
-        environment.check([*prompts, *valid])
-    return _Parts(config, trained, prompts, valid, rewards, environment, max_turns)
+    for judge in (rewards, environment):
+        if judge is not None:
+            judge.check([*prompts, *valid])
+    inputs = {"data.source": fingerprint_of(prompts), "model": began}
+    return _Parts(config, trained, actor_critic, inputs, prompts, valid, rewards, environment, max_turns)
 
 
 def _backend(config: PolicyConfig, trained: Trained, site: Site) -> RolloutBackend:
@@ -246,13 +254,13 @@ def _backend(config: PolicyConfig, trained: Trained, site: Site) -> RolloutBacke
         config.server.name,
         trained.tokenizer,
         folder=config.run / f"served-rank{site.world.rank}",
-        save=lambda folder: trained.save_merged(folder),
+        save=trained.save_merged,
         context=trained.model.config.max_position_embeddings,
-        server="sglang" if config.server.kind == "sglang" else "vllm",
+        server=config.server.kind,
     )
 
 
-def _in_precision(site: Site, figures: Callable[[Batch], Tensor]) -> Callable[[Batch], Tensor]:
+def _in_precision(figures: Callable[[Batch], Tensor], site: Site) -> Values:
     """The figures of a batch's targets in the run's precision, without gradient, back on the CPU."""
 
     def compute(batch: Batch) -> Tensor:
@@ -262,19 +270,11 @@ def _in_precision(site: Site, figures: Callable[[Batch], Tensor]) -> Callable[[B
     return compute
 
 
-def _logprobs(model: Transformer, batch: Batch, config: PolicyConfig, tokenizer: Tokenizer) -> Tensor:
-    return batch_logprobs(model, batch, temperature=config.rollout.temperature, num_ids=tokenizer.vocab_size)
-
-
-def _frozen(config: PolicyConfig, site: Site, tokenizer: Tokenizer) -> Callable[[Batch], Tensor]:
-    """The model that training began with, loaded anew: the one in training may have moved on already."""
-    model, _ = load_model(config.model, device=site.world.device)
-    return _in_precision(site, lambda batch: _logprobs(model, batch, config, tokenizer))
-
-
-def _pass_rates(parts: _Parts, sampler: Sampler, site: Site) -> Validation:
+def _pass_rates(parts: _Parts, site: Site) -> Validation:
     """pass@1 and pass@k on the held-out prompts, the same random numbers each time."""
-    samples, world = parts.config.data.valid_samples, site.world
+    samples, world, trained = parts.config.data.valid_samples, site.world, parts.trained
+    backend = InProcess(trained.model, trained.tokenizer, parts.config.rollout.batch_size, site.precision)
+    sampler = parts.sampler(backend, seed=0)
     mine = parts.valid[world.rank :: world.size]
 
     def validate(trainer: Trainer) -> Mapping[str, float]:
