@@ -4,19 +4,19 @@ Each prompt is rendered, answered greedily, parsed; when the answer calls tools 
 server would. What counts is that the final text equals the expected one, ends trimmed: no partial marks.
 """
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from minimind.conversation import Conversation, Message, parse_answer_ids, render_prompt
 from minimind.errors import DataError
+from minimind.evals.measured import Measured, fingerprint_of
 from minimind.generation import Sampling, complete
 from minimind.model import Transformer
 from minimind.tokenizer import Tokenizer
 from minimind.tools import run_tool
 
-__all__ = ["Accuracy", "Answer", "ExactAnswers", "exact_answers"]
+__all__ = ["Answer", "ExactAnswers", "exact_answers"]
 
 # Answers in a row that may call tools; whoever still calls then has given no answer.
 MAX_ROUNDS = 4
@@ -37,34 +37,19 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Accuracy:
-    """How many of how many, and how sure that is."""
-
-    right: int
-    total: int
-
-    @property
-    def share(self) -> float:
-        return self.right / self.total
-
-    @property
-    def standard_error(self) -> float:
-        """Of `share`, as a binomial proportion's."""
-        return math.sqrt(self.share * (1 - self.share) / self.total)
-
-
-@dataclass(frozen=True)
 class ExactAnswers:
     """All answers in the order of the questions."""
 
     answers: tuple[Answer, ...]
 
     @property
-    def overall(self) -> Accuracy:
-        return Accuracy(sum(answer.is_right for answer in self.answers), len(self.answers))
+    def overall(self) -> Measured:
+        """The share of right answers."""
+        mark = fingerprint_of(f"{answer.question}\n{answer.expected}" for answer in self.answers)
+        return Measured.share((answer.is_right for answer in self.answers), mark)
 
     @property
-    def by_kind(self) -> dict[str, Accuracy]:
+    def by_kind(self) -> dict[str, Measured]:
         kinds = dict.fromkeys(answer.kind for answer in self.answers)
         return {kind: ExactAnswers(tuple(a for a in self.answers if a.kind == kind)).overall for kind in kinds}
 

@@ -8,7 +8,6 @@ from typing import Any
 from minimind.data.corpus import read_rows
 from minimind.evals.choices import multiple_choice
 from minimind.evals.exact_answers import ExactAnswers, exact_answers
-from minimind.evals.measured import Measured, fingerprint_of
 from minimind.evals.minimal_pairs import CHANCE, minimal_pairs
 from minimind.model import Transformer
 from minimind.stages.evaluation import Evaluation, percent
@@ -24,13 +23,11 @@ SHOWN_CHARACTERS = 200
 def ask_questions(found: Evaluation, model: Transformer, tokenizer: Tokenizer, sources: Sequence[str]) -> None:
     """Exact answers by kind of question, and some of the wrong ones."""
     result = exact_answers(model, tokenizer, [row.value for row in read_rows(sources)])
-    kinds = {**result.by_kind, "all": result.overall}
+    found.add("exact_answers", result.overall)
     rows = [
-        [kind, accuracy.right, accuracy.total, f"{accuracy.share:.0%} ± {accuracy.standard_error:.0%}"]
-        for kind, accuracy in kinds.items()
+        [kind, int(sum(share.amounts)), len(share.amounts), percent(share)]
+        for kind, share in {**result.by_kind, "all": result.overall}.items()
     ]
-    mark = fingerprint_of(f"{answer.question}\n{answer.expected}" for answer in result.answers)
-    found.add("exact_answers", Measured.share((answer.is_right for answer in result.answers), mark))
     found.show("Exact answers to held-out questions", ["kind", "right", "of", "share"], rows)
     mistakes = _mistakes(result)
     if mistakes:
