@@ -23,7 +23,7 @@ from minimind.errors import ConfigError
 from minimind.model import ModelConfig, Transformer
 from minimind.objectives.next_token import NextToken
 from minimind.training.compilation import compile_blocks
-from minimind.training.optimizer import make_optimizers
+from minimind.training.optimizer import optimizers_for
 from minimind.training.precision import precision_context
 from minimind.training.settings import TrainConfig
 from minimind.training.trainer import Trainer
@@ -83,16 +83,7 @@ def trainer(
             seed=settings.seed,
             accumulate=settings.accumulate,
         ),
-        optimizers=make_optimizers(
-            model,
-            name=settings.optimizer,
-            muon_lr=settings.muon_lr,
-            lr=settings.lr,
-            embedding_lr=settings.embedding_lr,
-            weight_decay=settings.weight_decay,
-            betas=(settings.beta1, settings.beta2),
-            dtype=dtype,
-        ),
+        optimizers=optimizers_for(model, settings, dtype),
         settings=settings,
         total_steps=total_steps,
         precision=lambda: precision_context(CPU, dtype),

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -22,9 +22,9 @@ from minimind.errors import CheckpointError, ConfigError, RunError, TrainingErro
 from minimind.interfaces import Batch, Objective, Source
 from minimind.run import Run, RunReader
 from minimind.stages.trained import Trained
-from minimind.training.compilation import compile_blocks, compile_if_faster
+from minimind.training.compilation import compile_as_chosen
 from minimind.training.distributed import World, join, leave
-from minimind.training.optimizer import Optimizers, make_optimizers
+from minimind.training.optimizer import optimizers_for
 from minimind.training.precision import fastest_dtype, precision_context, reuse_freed_memory
 from minimind.training.progress import TrainingProgress
 from minimind.training.settings import UpdateConfig
@@ -127,7 +127,7 @@ class _Fit:
         facts = read_training_facts(checkpoint) if checkpoint else {}
         self._refuse_other_inputs(facts)
         self.dtype = self._choose_dtype(facts)
-        self.optimizers = self._make_optimizers()
+        self.optimizers = optimizers_for(self.module, self.settings, self.dtype)
         site = Site(world, self.dtype, self.settings)
         source = task.source(site)
         if checkpoint:
@@ -219,36 +219,16 @@ class _Fit:
         is_fast = fastest_dtype(self.world.device) == torch.bfloat16 if self.world.is_main else False
         return torch.bfloat16 if self.world.sum([float(is_fast)])[0] else torch.float32
 
-    def _make_optimizers(self) -> Optimizers:
-        settings = self.settings
-        return make_optimizers(
-            self.module,
-            name=settings.optimizer,
-            muon_lr=settings.muon_lr,
-            lr=settings.lr,
-            embedding_lr=settings.embedding_lr,
-            weight_decay=settings.weight_decay,
-            betas=(settings.beta1, settings.beta2),
-            dtype=self.dtype,
-        )
-
     def _maybe_compile(self, facts: Mapping[str, Any]) -> bool:
-        choice: Literal["auto", "on", "off"] = self.settings.compile
+        choice = self.settings.compile
         if "compiled" in facts:
             choice = "on" if facts["compiled"] else "off"
-        if choice == "on":
-            compile_blocks(self.model)
-        # Ranks could measure differently, and must compute alike.
-        if choice != "auto" or self.world.size > 1:
-            return choice == "on"
-        batches = self.trainer.source.micro_batches(self.trainer.step)
-
-        def run_once() -> None:
-            for batch in batches:
-                self.trainer.sum_of(batch).total.backward()
-            self.optimizers.zero_grad()
-
-        return compile_if_faster(self.model, run_once, self.trainer.total_steps - self.trainer.step)
+        elif choice == "auto" and self.world.size > 1:
+            # Ranks could measure differently, and must compute alike.
+            choice = "off"
+        return compile_as_chosen(
+            choice, self.model, self.trainer.rehearse, self.trainer.total_steps - self.trainer.step
+        )
 
     def _validate(self) -> Mapping[str, float]:
         return self.validation(self.trainer) if self.validation is not None else {}

@@ -16,13 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from minimind.data.loader import PackedRows
-from minimind.interfaces import Source
 from minimind.model import Transformer
 from minimind.objectives.next_token import NextToken
 from minimind.stages.fit import Site, Validation
-from minimind.training.compilation import compile_blocks, compile_if_faster
-from minimind.training.distributed import World
-from minimind.training.optimizer import Muon, Optimizers, make_optimizers
+from minimind.training.compilation import compile_as_chosen
+from minimind.training.distributed import join
+from minimind.training.optimizer import Muon, Optimizers, optimizers_for
 from minimind.training.precision import fastest_dtype, reuse_freed_memory
 from minimind.training.settings import TrainConfig
 from minimind.training.trainer import Trainer
@@ -68,15 +67,24 @@ def probe(
 ) -> Measures:
     """Train for about so many seconds, at least a few steps; the model is spoilt by it."""
     reuse_freed_memory()
-    world = World(device=_device(settings))
+    world = join(settings.device)
     model.to(world.device).train()
     model.recompute_blocks = settings.recompute
     choice = {"float32": torch.float32, "bfloat16": torch.bfloat16}
     dtype = choice.get(settings.dtype) or fastest_dtype(world.device)
     site = Site(world, dtype, settings)
-    trainer = _trainer(model, source(site), settings, site, total_steps)
+    trainer = Trainer(
+        model=model,
+        objective=NextToken(settings.router_coefficient),
+        source=source(site),
+        optimizers=optimizers_for(model, settings, dtype),
+        settings=settings,
+        total_steps=total_steps,
+        world=world,
+        precision=site.precision,
+    )
     activations = _activation_bytes(trainer)
-    is_compiled = _maybe_compile(model, trainer, total_steps)
+    is_compiled = compile_as_chosen(settings.compile, model, trainer.rehearse, total_steps)
     steps = _steps(trainer, seconds)
     trained, state, largest = state_sizes(model, trainer.optimizers)
     return Measures(
@@ -107,34 +115,6 @@ def state_sizes(model: nn.Module, optimizers: Optimizers) -> tuple[int, int, int
     return trained, state, max(groups.values())
 
 
-def _device(settings: TrainConfig) -> torch.device:
-    has_gpu = torch.cuda.is_available()
-    return torch.device("cuda" if settings.device == "cuda" or (settings.device == "auto" and has_gpu) else "cpu")
-
-
-def _trainer(model: Transformer, source: Source, settings: TrainConfig, site: Site, total_steps: int) -> Trainer:
-    optimizers = make_optimizers(
-        model,
-        name=settings.optimizer,
-        muon_lr=settings.muon_lr,
-        lr=settings.lr,
-        embedding_lr=settings.embedding_lr,
-        weight_decay=settings.weight_decay,
-        betas=(settings.beta1, settings.beta2),
-        dtype=site.dtype,
-    )
-    return Trainer(
-        model=model,
-        objective=NextToken(settings.router_coefficient),
-        source=source,
-        optimizers=optimizers,
-        settings=settings,
-        total_steps=total_steps,
-        world=site.world,
-        precision=site.precision,
-    )
-
-
 def _activation_bytes(trainer: Trainer) -> float:
     """Bytes for each position of the first micro-batch: each storage once, weights left out."""
     batch = trainer.source.micro_batches(0)[0]
@@ -152,21 +132,6 @@ def _activation_bytes(trainer: Trainer) -> float:
     loss.total.backward()
     trainer.optimizers.zero_grad()
     return size / batch.tokens.numel()
-
-
-def _maybe_compile(model: Transformer, trainer: Trainer, total_steps: int) -> bool:
-    if trainer.settings.compile == "on":
-        compile_blocks(model)
-    if trainer.settings.compile != "auto":
-        return trainer.settings.compile == "on"
-    batches = trainer.source.micro_batches(0)
-
-    def run_once() -> None:
-        for batch in batches:
-            trainer.sum_of(batch).total.backward()
-        trainer.optimizers.zero_grad()
-
-    return compile_if_faster(model, run_once, total_steps)
 
 
 def _steps(trainer: Trainer, seconds: float) -> list[float]:

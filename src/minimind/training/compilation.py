@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from minimind.model import Transformer
 
-__all__ = ["compile_blocks", "compile_if_faster"]
+__all__ = ["compile_as_chosen", "compile_blocks", "compile_if_faster"]
 
 # Compiling costs up to half a minute; a run shorter than this cannot win it back.
 SHORTEST_RUN_SECONDS = 900
@@ -17,6 +17,15 @@ def compile_blocks(model: Transformer) -> None:
     """Compile each block by itself, in place: names of parameters stay, and equal blocks share the compiled code."""
     for block in model.layers:
         block.compile()
+
+
+def compile_as_chosen(choice: str, model: Transformer, run_once: Callable[[], None], steps: int) -> bool:
+    """Compile the blocks where `choice` is "on", or is "auto" and it pays; tells whether they were."""
+    if choice == "auto":
+        return compile_if_faster(model, run_once, steps)
+    if choice == "on":
+        compile_blocks(model)
+    return choice == "on"
 
 
 def compile_if_faster(model: Transformer, run_once: Callable[[], None], steps: int) -> bool:

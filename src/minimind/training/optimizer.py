@@ -15,7 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Muon", "Optimizers", "make_optimizers", "orthogonalise"]
+from minimind.training.settings import UpdateConfig
+
+__all__ = ["Muon", "Optimizers", "make_optimizers", "optimizers_for", "orthogonalise"]
 
 # Coefficients of the quintic iteration: steepest at 0 that keeps singular values within about [0.7, 1.2] (Jordan 2024).
 QUINTIC = (3.4445, -4.7750, 2.0315)
@@ -110,6 +112,20 @@ class Optimizers:
     def zero_grad(self) -> None:
         for part in self.parts.values():
             part.zero_grad(set_to_none=True)
+
+
+def optimizers_for(model: nn.Module, settings: UpdateConfig, dtype: torch.dtype) -> Optimizers:
+    """Those that the settings spell out, for the parameters of `model` that are trained."""
+    return make_optimizers(
+        model,
+        name=settings.optimizer,
+        muon_lr=settings.muon_lr,
+        lr=settings.lr,
+        embedding_lr=settings.embedding_lr,
+        weight_decay=settings.weight_decay,
+        betas=(settings.beta1, settings.beta2),
+        dtype=dtype,
+    )
 
 
 def make_optimizers(

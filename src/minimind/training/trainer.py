@@ -60,7 +60,7 @@ class Trainer:
         Errors: TrainingError when no token of the step has weight
         """
         # Dropout draws from torch's own generator: what it draws depends on the step, not on what ran before.
-        torch.manual_seed((self.settings.seed * 1_000_003 + self.step) * 1_009 + self.world.rank)
+        torch.manual_seed(((self.settings.seed * 1_000_003 + self.step) * 1_009 + self.world.rank) % 2**63)
         self.last_batches = list(self.source.micro_batches(self.step))
         parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimizers.zero_grad()
@@ -93,6 +93,12 @@ class Trainer:
             "skipped": self.skipped,
             "stop": sums["stop"],
         }
+
+    def rehearse(self) -> None:
+        """Forward and backward over this rank's part of the next step, to be timed: no gradient stays."""
+        for batch in self.source.micro_batches(self.step):
+            self.sum_of(batch).total.backward()
+        self.optimizers.zero_grad()
 
     @torch.no_grad()
     def measure(self, batches: Sequence[Batch], objective: Objective | None = None) -> dict[str, float]:
