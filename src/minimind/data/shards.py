@@ -6,7 +6,7 @@
 import hashlib
 import json
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from minimind.data.shard_index import INDEX, Index, file_name, read_index
 from minimind.errors import DataError
 from minimind.tokenizer import Tokenizer
 
-__all__ = ["ShardSet"]
+__all__ = ["ShardSet", "open_prepared"]
 
 # Hashing this much takes about a second, so it is always done; more only on request.
 VERIFY_BYTES = 512 << 20
@@ -118,6 +118,17 @@ class ShardSet:
         if arrays and (largest := int(arrays[number].max())) >= end:
             path = self.folder / file_name(number, name)
             raise DataError(f"{path}: has the value {largest}, expected less than {end}; prepare the data again")
+
+
+def open_prepared(sources: Sequence[str | Path], tokenizer: Tokenizer) -> tuple[ShardSet, ShardSet | None] | None:
+    """The training part, and the validation part if there is one; None if the sources are not one prepared folder.
+
+    Errors: as `ShardSet.open`
+    """
+    train, valid = Path(sources[0]) / "train", Path(sources[0]) / "valid"
+    if len(sources) > 1 or not (train / INDEX).is_file():
+        return None
+    return ShardSet.open(train, tokenizer), ShardSet.open(valid, tokenizer) if valid.is_dir() else None
 
 
 def _check_sizes(folder: Path, index: Index) -> int:

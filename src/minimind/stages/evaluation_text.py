@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from minimind.errors import ConfigError
@@ -44,15 +43,15 @@ def score_text(
 def held_out_rows(sources: Sequence[str], tokenizer: Tokenizer, max_documents: int) -> tuple[Rows | None, Rows]:
     """Rows to fit the baselines on, if there are any, and rows to score."""
     from minimind.data.corpus import read_rows
-    from minimind.data.shards import ShardSet
+    from minimind.data.shards import open_prepared
 
-    folder = Path(sources[0])
-    if len(sources) == 1 and (folder / "train" / "index.json").is_file():
-        if not (folder / "valid").is_dir():
-            raise ConfigError(f"{folder}: prepared without a validation part; prepare it with --valid_fraction 0.01")
-        parts = (_decoded(ShardSet.open(folder / part, tokenizer), tokenizer) for part in ("train", "valid"))
-        train, valid = list(next(parts)), list(islice(next(parts), max_documents))
-        return train, valid
+    if found := open_prepared(sources, tokenizer):
+        train, valid = found
+        if valid is None:
+            raise ConfigError(
+                f"{sources[0]}: prepared without a validation part; prepare it with --valid_fraction 0.01"
+            )
+        return list(_decoded(train, tokenizer)), list(islice(_decoded(valid, tokenizer), max_documents))
     rows = (row.value for row in read_rows(sources))
     return None, list(islice(rows, max_documents))
 

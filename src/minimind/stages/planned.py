@@ -12,14 +12,14 @@ import numpy as np
 from minimind.checkpoint import load_model
 from minimind.config import load
 from minimind.data.loader import Documents, PackedRows
-from minimind.data.shards import ShardSet
+from minimind.data.shards import open_prepared
 from minimind.errors import ConfigError
 from minimind.generation import generate
 from minimind.model import Transformer
 from minimind.report.plan import Shape, positions_seen
 from minimind.stages.fit import Site, Validation
 from minimind.stages.pretrain import PretrainConfig, make_model
-from minimind.stages.rows import DataConfig, packed_source, packed_validation
+from minimind.stages.rows import packed_source, packed_validation
 from minimind.stages.sft import SftConfig, answer_samples
 from minimind.stages.trained import Trained
 from minimind.tokenizer import Tokenizer
@@ -96,7 +96,7 @@ def read_planned(
     train, data = config.train, config.data
     trained, is_assumed = _trained(config)
     vocab_size = trained.model.config.vocab_size
-    found = None if tokens or is_assumed else _prepared(data, trained.tokenizer)
+    found = None if tokens or is_assumed else open_prepared(data.source, trained.tokenizer)
     notes = ["the tokenizer is not there yet: the vocabulary's size is the recipe's"] if is_assumed else []
     if found is not None:
         documents, valid = found
@@ -146,14 +146,6 @@ def _trained(config: PretrainConfig | SftConfig) -> tuple[Trained, bool]:
         tokenizer = Tokenizer.train([""], 292) if is_assumed else Tokenizer.load(config.tokenizer or Path())
         model = Transformer(config.model) if is_assumed else make_model(config.model, tokenizer, config.train.seed)
     return Trained.begin(model, tokenizer, base=base, lora=config.lora, seed=config.train.seed), is_assumed
-
-
-def _prepared(data: DataConfig, tokenizer: Tokenizer) -> tuple[ShardSet, ShardSet | None] | None:
-    place = Path(data.source[0])
-    if len(data.source) > 1 or not (place / "train" / "index.json").is_file():
-        return None
-    valid = place / "valid"
-    return ShardSet.open(place / "train", tokenizer), ShardSet.open(valid, tokenizer) if valid.is_dir() else None
 
 
 def _rows(documents: Documents, config: PretrainConfig | SftConfig) -> PackedRows:

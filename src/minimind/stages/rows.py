@@ -11,7 +11,7 @@ from pydantic import Field
 
 from minimind.config import DATA, Config
 from minimind.data.loader import Documents, PackedRows, Subset, plan_rows
-from minimind.data.shards import ShardSet
+from minimind.data.shards import ShardSet, open_prepared
 from minimind.errors import ConfigError
 from minimind.interfaces import Objective
 from minimind.stages.fit import Site, Validation
@@ -46,19 +46,21 @@ def open_documents(data: DataConfig, tokenizer: Tokenizer, folder: Path) -> tupl
     """
     from minimind.data.prepare import prepare
 
-    place = Path(data.source[0])
-    if not (len(data.source) == 1 and (place / "train" / "index.json").is_file()):
-        # Another source, tried before the run began, must not be taken for this one.
-        place = folder / f"data-{hashlib.sha256(json.dumps(data.source).encode()).hexdigest()[:8]}"
-        if not (place / "train" / "index.json").is_file():
-            if num_processes() > 1:
-                raise ConfigError(
-                    f"data.source is {', '.join(data.source)}, which {num_processes()} processes would each prepare; "
-                    "prepare it first with `minimind prepare`, and name the folder that it writes"
-                )
-            prepare(data.source, tokenizer, place)
-    valid = place / "valid"
-    return ShardSet.open(place / "train", tokenizer), ShardSet.open(valid, tokenizer) if valid.is_dir() else None
+    if found := open_prepared(data.source, tokenizer):
+        return found
+    # Another source, tried before the run began, must not be taken for this one.
+    place = folder / f"data-{hashlib.sha256(json.dumps(data.source).encode()).hexdigest()[:8]}"
+    if found := open_prepared([place], tokenizer):
+        return found
+    if num_processes() > 1:
+        raise ConfigError(
+            f"data.source is {', '.join(data.source)}, which {num_processes()} processes would each prepare; "
+            "prepare it first with `minimind prepare`, and name the folder that it writes"
+        )
+    prepare(data.source, tokenizer, place)
+    found = open_prepared([place], tokenizer)
+    assert found is not None, "what was just prepared is there"
+    return found
 
 
 def packed_source(documents: Documents, context: int, batch_tokens: int) -> Callable[[Site], PackedRows]:
