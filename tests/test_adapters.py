@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from tests.damage import edit_json, edit_weights
 
 from minimind.adapters import (
     apply_adapter,
@@ -72,20 +72,6 @@ def adapted_model(name: str = "qwen3", config: LoraConfig = LORA) -> Transformer
 def save(folder: Path, model: Transformer, config: LoraConfig = LORA, **options: Any) -> None:
     facts = {"base": "runs/base", "base_fingerprint": fingerprint(model), "tokenizer_fingerprint": "f" * 64}
     save_adapter(folder, model, config=config, **(facts | options))
-
-
-def edit_json(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
-    values = json.loads(path.read_text())
-    change(values)
-    path.write_text(json.dumps(values))
-    (path.parent / "manifest.json").unlink(missing_ok=True)
-
-
-def edit_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], Any]) -> None:
-    tensors = {name: tensor.clone() for name, tensor in load_file(folder / "adapter_model.safetensors").items()}
-    change(tensors)
-    save_file(tensors, folder / "adapter_model.safetensors")
-    (folder / "manifest.json").unlink(missing_ok=True)
 
 
 @contextmanager
@@ -153,7 +139,10 @@ def test_ours_loads_pefts(tmp_path: Path, name: str, options: dict[str, Any]) ->
 
 def test_half_precision_from_elsewhere_is_read(tmp_path: Path) -> None:
     save(tmp_path / "x", adapted_model())
-    edit_weights(tmp_path / "x", lambda t: t.update({name: tensor.half() for name, tensor in t.items()}))
+    edit_weights(
+        tmp_path / "x" / "adapter_model.safetensors",
+        lambda t: t.update({name: tensor.half() for name, tensor in t.items()}),
+    )
     model = random_model()
     apply_adapter(model, tmp_path / "x")
     assert all(weight.dtype == torch.float32 for weight in lora_weights(model).values())
@@ -259,7 +248,7 @@ Q = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
 )
 def test_weights_that_do_not_fit_are_named(tmp_path: Path, change: Callable[..., Any], message: str) -> None:
     save(tmp_path / "x", adapted_model())
-    edit_weights(tmp_path / "x", change)
+    edit_weights(tmp_path / "x" / "adapter_model.safetensors", change)
     model = random_model()
     with pytest.raises(CheckpointError, match=message) as error:
         apply_adapter(model, tmp_path / "x")

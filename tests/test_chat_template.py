@@ -10,7 +10,7 @@ import pytest
 from jinja2 import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from minimind.chat_template import THINKING, TOOLS, chat_template
+from minimind.chat_template import THINK_MARKS, TOOL_MARKS, chat_template
 from minimind.conversation import Conversation, Message, ToolCall, render, render_prompt, render_text
 from minimind.errors import TokenizerError
 from minimind.tokenizer import RESERVED, Tokenizer
@@ -136,7 +136,7 @@ def without(*names: str) -> Tokenizer:
     return Tokenizer(replace(known, tokens=tokens, control=control, special=known.special - {*names}))
 
 
-@pytest.mark.parametrize("missing", [(), THINKING, TOOLS, (*THINKING, *TOOLS)])
+@pytest.mark.parametrize("missing", [(), THINK_MARKS, TOOL_MARKS, (*THINK_MARKS, *TOOL_MARKS)])
 @pytest.mark.parametrize("thinking", [None, False, True])
 def test_a_template_renders_or_raises_as_we_do_with_any_vocabulary(
     missing: tuple[str, ...], thinking: bool | None
@@ -160,7 +160,7 @@ def test_a_template_renders_or_raises_as_we_do_with_any_vocabulary(
             num_rendered += 1
             text = template.render(**row)
             assert text == tokenizer.decode(ids) == render_text(chat, thinking=thinking, tokenizer=tokenizer)
-    if thinking and THINKING[0] in missing:
+    if thinking and THINK_MARKS[0] in missing:
         assert num_refused == 300
     else:
         assert num_rendered > 10 and bool(num_refused) == bool(missing)

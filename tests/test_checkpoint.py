@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from tests.damage import edit_json, edit_weights
 
 from minimind.adapters import fingerprint, save_adapter
 from minimind.checkpoint import checkpoint_info, find_checkpoint, load_model, save_checkpoint, verify_checkpoint
@@ -60,21 +60,6 @@ def random_model(config: ModelConfig = DENSE, seed: int = 0) -> Transformer:
 def same_weights(a: torch.nn.Module, b: torch.nn.Module) -> bool:
     ours, theirs = a.state_dict(), b.state_dict()
     return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
-
-
-def edit_json(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
-    """Change a JSON file by hand, and drop the manifest that would notice."""
-    values = json.loads(path.read_text())
-    change(values)
-    path.write_text(json.dumps(values))
-    (path.parent / "manifest.json").unlink(missing_ok=True)
-
-
-def edit_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], Any]) -> None:
-    tensors = {name: tensor.clone() for name, tensor in load_file(folder / "model.safetensors").items()}
-    change(tensors)
-    save_file(tensors, folder / "model.safetensors")
-    (folder / "manifest.json").unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -183,7 +168,7 @@ def test_damage_is_found_before_a_weight_is_used(tmp_path: Path) -> None:
 )
 def test_weights_that_do_not_fit_are_named(tmp_path: Path, change: Callable[..., Any], message: str) -> None:
     save_checkpoint(tmp_path / "x", random_model(), TOKENIZER)
-    edit_weights(tmp_path / "x", change)
+    edit_weights(tmp_path / "x" / "model.safetensors", change)
     with pytest.raises(CheckpointError, match=message) as error:
         load_model(tmp_path / "x")
     assert str(tmp_path / "x") in str(error.value)
@@ -191,13 +176,16 @@ def test_weights_that_do_not_fit_are_named(tmp_path: Path, change: Callable[...,
 
 def test_a_head_equal_to_the_tied_embedding_is_read_as_tied(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "x", random_model(), TOKENIZER)
-    edit_weights(tmp_path / "x", lambda t: t.update({"lm_head.weight": t["model.embed_tokens.weight"].clone()}))
+    edit_weights(
+        tmp_path / "x" / "model.safetensors",
+        lambda t: t.update({"lm_head.weight": t["model.embed_tokens.weight"].clone()}),
+    )
     assert same_weights(load_model(tmp_path / "x")[0], random_model())
 
 
 def test_a_bias_behind_the_attention_is_refused(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "x", random_model(CONFIGS["qwen3 biased"]), TOKENIZER)
-    edit_weights(tmp_path / "x", lambda t: t["model.layers.1.self_attn.o_proj.bias"].fill_(1))
+    edit_weights(tmp_path / "x" / "model.safetensors", lambda t: t["model.layers.1.self_attn.o_proj.bias"].fill_(1))
     with pytest.raises(CheckpointError, match=r"model\.layers\.1\.self_attn\.o_proj\.bias is not 0"):
         load_model(tmp_path / "x")
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from minimind.endpoint import Endpoint
-from minimind.errors import UserError
+from minimind.errors import ConfigError, UserError
 from minimind.messages import Message, ToolCall
 from minimind.sampling import Sampling
 
@@ -104,3 +104,9 @@ def test_a_bad_reply_is_one_line_that_names_the_server(server: Server, status: i
 def test_a_server_that_is_not_there_is_named() -> None:
     with pytest.raises(UserError, match=r"cannot be asked: .*check the address"):
         Endpoint("http://127.0.0.1:9/v1", "tiny", timeout_seconds=2).answer(QUESTION, [], Sampling())
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan")])
+def test_a_time_limit_has_to_be_above_zero(seconds: float) -> None:
+    with pytest.raises(ConfigError, match=r"timeout_seconds is .*; expected more than 0"):
+        Endpoint("http://127.0.0.1:9/v1", "tiny", timeout_seconds=seconds)

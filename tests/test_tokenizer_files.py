@@ -1,9 +1,10 @@
-"""Vocabularies from elsewhere: what they may lack is refused when it is needed, and never made up."""
+"""Files that disagree are refused, and what a vocabulary from elsewhere may lack is refused when it is needed."""
 
 import json
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from pydoc_data.topics import topics
 
 import pytest
 from tokenizers import pre_tokenizers
@@ -12,6 +13,8 @@ from minimind.errors import TokenizerError
 from minimind.tokenizer import RESERVED, Tokenizer, Vocabulary
 from minimind.tokenizer_files import BYTE_SYMBOLS, make_pre_tokenizer, read_vocabulary
 
+CORPUS = sorted(topics.values())[:10]
+GPT2 = Tokenizer.train(CORPUS, 400, pattern="gpt2")
 KNOWN = Tokenizer.train(["hello world 12 12 12 12   5" * 20], 300, pattern="smollm")._vocabulary
 
 
@@ -143,3 +146,123 @@ def test_a_normalizer_stays_refused(tmp_path: Path) -> None:
 
 def test_byte_symbols_are_those_of_the_library() -> None:
     assert sorted(BYTE_SYMBOLS) == sorted(pre_tokenizers.ByteLevel.alphabet())
+
+
+def test_prefix_space_is_written_to_both_files_and_read_by_both_readers(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    tokenizer = Tokenizer.train(CORPUS, 400, pattern="gpt2", add_prefix_space=True)
+    tokenizer.save(tmp_path)
+
+    files = [json.loads((tmp_path / name).read_text()) for name in ("tokenizer.json", "tokenizer_config.json")]
+    assert files[0]["pre_tokenizer"]["add_prefix_space"] is files[1]["add_prefix_space"] is True
+    ids = transformers.AutoTokenizer.from_pretrained(tmp_path)("Hello")["input_ids"]
+    assert Tokenizer.load(tmp_path).encode("Hello") == ids == tokenizer.encode(" Hello")
+    # This is why it is off by default: what comes back is not what went in.
+    assert tokenizer.decode(ids) == " Hello"
+
+
+@pytest.mark.parametrize(
+    ("key", "said", "holds"),
+    [
+        ("add_prefix_space", True, False),
+        ("bos_token", "<s>", "<|im_start|>"),
+        ("eos_token", "<|endoftext|>", "<|im_end|>"),
+        ("pad_token", "<pad>", "<|endoftext|>"),
+        ("unk_token", {"content": "<unk>"}, "<|endoftext|>"),
+        ("added_tokens_decoder", {"25": {"content": "<thought>"}}, "<think>"),
+    ],
+)
+def test_two_files_that_disagree_are_refused(key: str, said: object, holds: object, tmp_path: Path) -> None:
+    GPT2.save(tmp_path)
+    path = tmp_path / "tokenizer_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: said}))
+
+    with pytest.raises(TokenizerError) as error:
+        Tokenizer.load(tmp_path)
+
+    shown = "<unk>" if key == "unk_token" else "<thought>" if isinstance(said, dict) else said
+    for part in (str(path), str(tmp_path / "tokenizer.json"), repr(shown), repr(holds)):
+        assert part in str(error.value)
+
+
+def test_a_config_silent_about_prefix_space_contradicts_a_file_that_has_it(tmp_path: Path) -> None:
+    Tokenizer.train(CORPUS, 400, pattern="gpt2", add_prefix_space=True).save(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text("{}")
+
+    with pytest.raises(TokenizerError, match="add_prefix_space False"):
+        Tokenizer.load(tmp_path)
+
+
+def edit(spec: dict, path: str, value: object) -> None:
+    *parents, last = path.split(".")
+    for name in parents:
+        spec = spec[int(name)] if isinstance(spec, list) else spec[name]
+    spec[last] = value
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("model.type", "WordPiece", "BPE"),
+        ("model.vocab", [], "malformed"),
+        ("model.vocab.!", 1_000_000, "ids are 0..N-1"),
+        ("model.vocab.plain words", 400, "byte symbols"),
+        ("model.merges", [["a"]], "malformed"),
+        ("model.merges", [["<", "nothing"]], "merge '<' + 'nothing'"),
+        ("model.merges", [["<think", ">"]], "merge"),
+        ("model.dropout", 0.1, "dropout"),
+        ("model.ignore_merges", True, "ignore_merges"),
+        ("normalizer", {"type": "NFC"}, "normalizer"),
+        ("post_processor", {"type": "TemplateProcessing"}, "post_processor"),
+        ("truncation", {"max_length": 5}, "truncation"),
+        ("pre_tokenizer", None, "pre_tokenizer"),
+        ("pre_tokenizer", {"type": "Whitespace"}, "pre_tokenizer"),
+        ("added_tokens", None, "added_tokens"),
+        ("added_tokens", [{"id": 1}], "malformed"),
+        ("added_tokens", [], "lacks '<|im_start|>'"),
+        ("added_tokens.25.lstrip", True, "<think>"),
+        ("added_tokens.25.id", "25", "malformed"),
+        ("added_tokens.25.id", 25.0, "ids are 0..N-1"),
+        ("added_tokens.25.content", "!", "0x21"),
+        ("added_tokens.2.content", "<|stop|>", "lacks '<|im_end|>'"),
+    ],
+)
+def test_files_whose_ids_we_could_not_promise_are_refused(path: str, value: object, words: str, tmp_path: Path) -> None:
+    GPT2.save(tmp_path)
+    file = tmp_path / "tokenizer.json"
+    spec = json.loads(file.read_text())
+    edit(spec, path, value)
+    file.write_text(json.dumps(spec))
+
+    with pytest.raises(TokenizerError) as error:
+        Tokenizer.load(tmp_path)
+
+    assert str(file) in str(error.value) and words in str(error.value)
+
+
+def test_a_merge_into_a_control_token_is_refused(tmp_path: Path) -> None:
+    GPT2.save(tmp_path)
+    file = tmp_path / "tokenizer.json"
+    spec = json.loads(file.read_text())
+    names = {"<think>": "<t", "<tool_call>": "<to"}
+    for name, merged in names.items():
+        spec["added_tokens"][spec["model"]["vocab"][name]]["content"] = merged
+        spec["model"]["vocab"][merged] = spec["model"]["vocab"].pop(name)
+    spec["model"]["merges"] = [["<", "t"], ["<t", "o"]]
+    file.write_text(json.dumps(spec))
+
+    with pytest.raises(TokenizerError, match="merge '<' \\+ 't' uses or makes a token that is missing or a control"):
+        Tokenizer.load(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff", b'"' + b"x" * 100, b"[" * 100_000, b"null"])
+def test_files_that_are_no_json_object_are_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_bytes(content)
+
+    with pytest.raises(TokenizerError, match=str(tmp_path)):
+        Tokenizer.load(tmp_path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(TokenizerError, match=str(tmp_path / "tokenizer.json")):
+        Tokenizer.load(tmp_path)

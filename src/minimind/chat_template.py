@@ -7,11 +7,12 @@ have no tokens for a think block or for tools: its template has no such block, a
 
 from collections.abc import Collection
 
-__all__ = ["CALL_EXAMPLE", "THINKING", "TOOLS", "TOOLS_CLOSE", "TOOLS_OPEN", "chat_template"]
+__all__ = ["CALL_EXAMPLE", "CALL_MARKS", "THINK_MARKS", "TOOLS_CLOSE", "TOOLS_OPEN", "TOOL_MARKS", "chat_template"]
 
 # The control tokens that reasoning and tools are written with.
-THINKING = ("<think>", "</think>")
-TOOLS = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>")
+THINK_MARKS = ("<think>", "</think>")
+CALL_MARKS = ("<tool_call>", "</tool_call>")
+TOOL_MARKS = (*CALL_MARKS, "<tool_response>", "</tool_response>")
 
 # The wording models of this family are trained on; a different one would be a different format.
 TOOLS_OPEN = (
@@ -143,12 +144,12 @@ _NO_TOOLS = r"""
 """
 
 
-def chat_template(control: Collection[str] = (*THINKING, *TOOLS)) -> str:
+def chat_template(control: Collection[str] = (*THINK_MARKS, *TOOL_MARKS)) -> str:
     """The Jinja template to write as `chat_template.jinja`; it takes messages, tools and `enable_thinking`.
 
     control:  the names of the vocabulary's control tokens
     """
-    thinks, has_tools = set(THINKING) <= set(control), set(TOOLS) <= set(control)
+    thinks, has_tools = set(THINK_MARKS) <= set(control), set(TOOL_MARKS) <= set(control)
     template = (_TEMPLATE if has_tools else _NO_TOOLS + _TEMPLATE).strip()
     template = template.replace("ANSWER", _ANSWER if thinks else _PLAIN_ANSWER)
     template = template.replace("OPENING", _OPENING if thinks else _PLAIN_OPENING)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from minimind.chat_template import CALL_EXAMPLE, THINKING, TOOLS, TOOLS_CLOSE, TOOLS_OPEN
+from minimind.chat_template import CALL_EXAMPLE, THINK_MARKS, TOOL_MARKS, TOOLS_CLOSE, TOOLS_OPEN
 from minimind.errors import DataError, TokenizerError
 from minimind.messages import Conversation, Message, ToolCall
 from minimind.tokenizer import Tokenizer
@@ -102,7 +102,7 @@ def render_text(conversation: Conversation, *, thinking: bool | None = None, tok
 
 
 def _has_think_block(tokenizer: Tokenizer) -> bool:
-    return tokenizer.control_names.issuperset(THINKING)
+    return tokenizer.control_names.issuperset(THINK_MARKS)
 
 
 def _encoded(pieces: Iterable[_Piece], tokenizer: Tokenizer) -> Iterator[tuple[_Piece, list[int]]]:
@@ -116,7 +116,7 @@ def _encoded(pieces: Iterable[_Piece], tokenizer: Tokenizer) -> Iterator[tuple[_
 
 
 def _control_id(name: str, tokenizer: Tokenizer) -> int:
-    for names, what in ((THINKING, "reasoning"), (TOOLS, "tool use")):
+    for names, what in ((THINK_MARKS, "reasoning"), (TOOL_MARKS, "tool use")):
         missing = [other for other in names if name in names and other not in tokenizer.control_names]
         if missing:
             raise TokenizerError(

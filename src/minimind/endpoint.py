@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from minimind.errors import DataError, UserError
+from minimind.errors import ConfigError, DataError, UserError
 from minimind.messages import Conversation, Message
 from minimind.sampling import Sampling
 
@@ -31,17 +31,22 @@ class Reply:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where to ask.
+    """A server that answers as OpenAI's does.
 
-    url:         such as https://host/v1
-    name:        of the model, as the server calls it
-    api_key_env: the environment variable with the key, if the server wants one
+    url:             Such as https://host/v1.
+    name:            The model's name there.
+    api_key_env:     The environment variable that holds the key, if the server wants one.
+    timeout_seconds: For each answer.
     """
 
     url: str
     name: str
     api_key_env: str = "OPENAI_API_KEY"
     timeout_seconds: float = 120.0
+
+    def __post_init__(self) -> None:
+        if not self.timeout_seconds > 0:
+            raise ConfigError(f"timeout_seconds is {self.timeout_seconds}; expected more than 0")
 
     def answer(
         self,

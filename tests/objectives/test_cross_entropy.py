@@ -1,13 +1,12 @@
 """The sliced, weighted cross entropy is torch's, loss and gradients, and never makes more than a slice of logits."""
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from tests.objectives.watch import Watch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from minimind.objectives.cross_entropy import SLICE_TOKENS, weighted_cross_entropy
 
@@ -106,20 +105,6 @@ def test_what_is_frozen_gets_no_gradient_and_changes_none() -> None:
     ):
         loss = weighted_cross_entropy(**(inputs | {frozen: inputs[frozen].detach()}))
         assert torch.equal(torch.autograd.grad(3.0 * loss, inputs[free])[0], expected)
-
-
-class Watch(TorchDispatchMode):
-    """Counts matrix products, and remembers the most numbers any single tensor held."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.products, self.largest = 0, 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        self.products += func is torch.ops.aten.mm.default
-        self.largest = max(self.largest, result.numel() if isinstance(result, Tensor) else 0)
-        return result
 
 
 def test_no_more_than_a_slice_of_logits_is_ever_held() -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from tests.objectives.watch import Watch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from minimind.errors import ConfigError
 from minimind.interfaces import Batch, TeacherBatch
@@ -196,17 +196,6 @@ def test_without_weight_loss_and_gradients_are_zero(
     ]
     for loss in losses:
         assert loss.total == 0 and not any(gradient.any() for gradient in gradients(loss.total, student))
-
-
-class Watch(TorchDispatchMode):
-    """Remembers the most numbers any single tensor held."""
-
-    largest = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        self.largest = max(self.largest, result.numel() if isinstance(result, Tensor) else 0)
-        return result
 
 
 def test_logits_of_both_models_are_held_for_a_slice_only(make_model: Callable[..., Transformer]) -> None:

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 import torch
+from tests.objectives.watch import Watch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from minimind.interfaces import Batch
 from minimind.model import Transformer
@@ -113,20 +113,6 @@ def test_no_tokens_give_no_figures_and_a_gradient_of_zero() -> None:
     inputs = problem(0)
     logprobs, states_gradient, matrix_gradient = values_and_gradients(token_logprobs(**inputs), inputs)
     assert (len(logprobs), states_gradient.shape) == (0, (0, WIDTH)) and not matrix_gradient.any()
-
-
-class Watch(TorchDispatchMode):
-    """Remembers the most numbers any single tensor held, and counts matrix products."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.products, self.largest = 0, 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        self.products += func is torch.ops.aten.mm.default
-        self.largest = max(self.largest, result.numel() if isinstance(result, Tensor) else 0)
-        return result
 
 
 def test_no_more_than_a_slice_of_logits_is_held_in_either_pass() -> None:

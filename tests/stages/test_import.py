@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from minimind.chat_template import THINKING, TOOLS
+from minimind.chat_template import THINK_MARKS, TOOL_MARKS
 from minimind.checkpoint import load_model, verify_checkpoint
 from minimind.cli import main, parse
 from minimind.errors import CheckpointError, ConfigError, UserError
@@ -20,7 +20,7 @@ from minimind.tokenizer import Tokenizer
 def foreign() -> Tokenizer:
     """A vocabulary that has never heard of thinking or of tools."""
     known = Tokenizer.train(["hello world"], 295, pattern="gpt2")._vocabulary
-    tokens = tuple(token for token in known.tokens if token not in (*THINKING, *TOOLS))
+    tokens = tuple(token for token in known.tokens if token not in (*THINK_MARKS, *TOOL_MARKS))
     control = {token: index for index, token in enumerate(tokens) if token in known.control}
     return Tokenizer(replace(known, tokens=tokens, control=control, special=frozenset(control)))
 

@@ -10,11 +10,12 @@ import torch
 from minimind.checkpoint import save_checkpoint
 from minimind.cli import main
 from minimind.conversation import Conversation
+from minimind.endpoint import Endpoint
 from minimind.errors import ConfigError, DataError
 from minimind.messages import Message
 from minimind.model import ModelConfig, Transformer
 from minimind.stages import synthesize
-from minimind.stages.synthesize import EndpointConfig, Reply, SynthesizeConfig, run
+from minimind.stages.synthesize import Reply, SynthesizeConfig, run
 from minimind.tokenizer import Tokenizer
 
 QUESTIONS = [f"Question {number}?" for number in range(7)]
@@ -52,7 +53,7 @@ def answering(asked: list[str], answers: dict[str, Reply] | None = None) -> Any:
 
 def make(prompts: Path, **changes: Any) -> SynthesizeConfig:
     options = {"source": [str(prompts)], "out": prompts.with_name("out.jsonl"), "batch_size": 3}
-    return SynthesizeConfig(**{**options, "endpoint": EndpointConfig(url="http://x", name="y"), **changes})
+    return SynthesizeConfig(**{**options, "endpoint": Endpoint(url="http://x", name="y"), **changes})
 
 
 def test_rows_are_conversations_that_training_reads(prompts: Path, monkeypatch: pytest.MonkeyPatch) -> None:

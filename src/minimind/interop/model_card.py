@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from minimind.chat_template import THINKING, TOOLS
+from minimind.chat_template import THINK_MARKS, TOOL_MARKS
 from minimind.errors import RunError
 from minimind.model import Transformer
 from minimind.run import RunReader
@@ -48,7 +48,11 @@ def model_card(name: str, model: Transformer, tokenizer: Tokenizer, run: RunRead
     config = model.config
     total = sum(parameter.numel() for parameter in model.parameters())
     experts = f", {config.num_experts} experts of which a token takes {config.num_experts_per_tok}"
-    knows = [what for what, names in (("thinking", THINKING), ("tools", TOOLS)) if tokenizer.control_names >= {*names}]
+    knows = [
+        what
+        for what, names in (("thinking", THINK_MARKS), ("tools", TOOL_MARKS))
+        if tokenizer.control_names >= {*names}
+    ]
     parts = [
         "---\n# license: choose one; it has to fit the data below\nlibrary_name: transformers\n"
         "pipeline_tag: text-generation\ntags: [minimind]\n---",

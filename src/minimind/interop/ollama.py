@@ -5,7 +5,7 @@ writes what `conversation.py` writes for messages of system, user and assistant,
 tools: for those use a program that reads the template in the file.
 """
 
-from minimind.chat_template import THINKING
+from minimind.chat_template import THINK_MARKS
 from minimind.model import ModelConfig
 from minimind.tokenizer import Tokenizer
 
@@ -28,7 +28,7 @@ LONGEST_CONTEXT = 4096
 
 def modelfile(file: str, config: ModelConfig, tokenizer: Tokenizer) -> str:
     """For the GGUF file of that name beside it."""
-    thinks = tokenizer.control_names.issuperset(THINKING)
+    thinks = tokenizer.control_names.issuperset(THINK_MARKS)
     template = _TEMPLATE.replace("ANSWER", _ANSWER if thinks else "{{ .Content }}")
     template = template.replace("OPENING", _OPENING if thinks else "")
     return (

@@ -4,7 +4,7 @@ import math
 from dataclasses import fields
 from pathlib import Path
 
-from minimind.adapters import AdapterInfo, is_adapter, read_adapter
+from minimind.adapters import WEIGHTS, AdapterInfo, is_adapter, read_adapter
 from minimind.checkpoint import checkpoint_info, find_checkpoint, verify_checkpoint
 from minimind.errors import CheckpointError, TokenizerError
 from minimind.folder import MANIFEST, has_manifest
@@ -13,12 +13,9 @@ from minimind.report.inspection import Inspection, InspectionTable
 from minimind.report.parameters import count_parameters
 from minimind.tensor_files import float_shapes
 from minimind.tokenizer import Tokenizer
-from minimind.training.state import read_training_facts
+from minimind.training.state import FACTS, read_training_facts
 
 __all__ = ["inspect_model"]
-
-FACTS = "training_state.json"
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 
 def inspect_model(folder: Path, *, verify: bool = True) -> Inspection:
@@ -69,7 +66,7 @@ def _architecture(config: ModelConfig) -> str:
 
 
 def _inspect_adapter(info: AdapterInfo) -> Inspection:
-    shapes = float_shapes(info.folder / ADAPTER_WEIGHTS)
+    shapes = float_shapes(info.folder / WEIGHTS)
     numbers = [[name, math.prod(shape), "x".join(map(str, shape))] for name, shape in shapes.items()]
     facts = {
         "kind": "LoRA adapter",

@@ -9,14 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from minimind.chat_template import THINKING
+from minimind.chat_template import CALL_MARKS, THINK_MARKS
 from minimind.messages import ToolCall
 from minimind.serve.request import Event
 from minimind.tokenizer import Tokenizer
 
 __all__ = ["AnswerReader", "Delta", "answer_marks"]
-
-CALL = ("<tool_call>", "</tool_call>")
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,7 @@ class Delta:
 
 def answer_marks(tokenizer: Tokenizer, *, tools: bool) -> dict[int, str]:
     """The control ids that structure an answer, by their names; those of calls only where tools are on offer."""
-    names = (*THINKING, *(CALL if tools else ()))
+    names = (*THINK_MARKS, *(CALL_MARKS if tools else ()))
     return {tokenizer.control(name): name for name in names if name in tokenizer.control_names}
 
 
@@ -88,34 +86,34 @@ class AnswerReader:
     def _turn(self, mark: str) -> Iterator[Delta]:
         """A tag: what it ends, and what begins."""
         if self._part == "call":
-            if mark == CALL[1]:
+            if mark == CALL_MARKS[1]:
                 yield from self._close_call()
             else:
                 self._body.append(mark)
-        elif mark == CALL[0] and self._part == "content":
+        elif mark == CALL_MARKS[0] and self._part == "content":
             # The newline before a call is the format's, others are the model's.
             if self._newlines > 1 and not self._is_start:
                 yield Delta("content", "\n" * (self._newlines - 1))
             self._begin("call")
-        elif mark == THINKING[0] and self._part == "content" and self._is_start:
+        elif mark == THINK_MARKS[0] and self._part == "content" and self._is_start:
             self._begin("reasoning")
-        elif mark == THINKING[1] and self._part == "reasoning":
+        elif mark == THINK_MARKS[1] and self._part == "reasoning":
             self._begin("content")
-        elif mark not in THINKING:
+        elif mark not in THINK_MARKS:
             yield from self._take(mark)
 
     def _close_call(self) -> Iterator[Delta]:
         try:
             call = ToolCall.parse("".join(self._body))
         except (ValueError, RecursionError):
-            yield from self._give_up(CALL[1])
+            yield from self._give_up(CALL_MARKS[1])
             return
         self.num_calls += 1
         self._begin("content")
         yield Delta("call", call=call)
 
     def _give_up(self, close: str) -> Iterator[Delta]:
-        text = CALL[0] + "".join(self._body) + close
+        text = CALL_MARKS[0] + "".join(self._body) + close
         self._begin("content")
         self._is_start = False
         yield Delta("content", text)

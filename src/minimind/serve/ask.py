@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from minimind.chat_template import CALL_MARKS
 from minimind.conversation import Conversation, render_prompt
 from minimind.errors import ConfigError, DataError, TokenizerError
 from minimind.generation import ends_of_text
 from minimind.sampling import Sampling
-from minimind.serve.answer import CALL, answer_marks
+from minimind.serve.answer import answer_marks
 from minimind.serve.grammar import Grammars, Guide
 from minimind.serve.problems import Problem
 from minimind.serve.request import Request
@@ -59,7 +60,7 @@ def chat_ask(
         conversation = Conversation.parse({"messages": messages}, "messages")
         prompt = render_prompt(conversation.messages, tools, tokenizer, thinking)
         if forced:
-            prompt += [tokenizer.control(CALL[0]), *tokenizer.encode(forced)]
+            prompt += [tokenizer.control(CALL_MARKS[0]), *tokenizer.encode(forced)]
         guide = _guide(body, tools, forced, thinking, grammars or Grammars(tokenizer), tokenizer)
     except (DataError, TokenizerError) as error:
         raise Problem(400, str(error), param="messages", code="invalid_value") from None

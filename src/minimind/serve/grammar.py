@@ -14,7 +14,7 @@ from typing import Any
 import llguidance
 import numpy as np
 
-from minimind.chat_template import TOOLS
+from minimind.chat_template import CALL_MARKS
 from minimind.tokenizer import Tokenizer
 
 __all__ = ["Grammars", "Guide", "Guided"]
@@ -106,7 +106,7 @@ class Grammars:
 
         forced:  what a call begins with that the prompt has opened already; the answer is then this one call
         """
-        close = self._tokenizer.control(TOOLS[1])
+        close = self._tokenizer.control(CALL_MARKS[1])
         rules, names = [], []
         for place, tool in enumerate(tools):
             function = tool["function"]
@@ -116,7 +116,7 @@ class Grammars:
             rules.append(f'call{place}: {head} {_json(parameters, lenient=True)} "}}\\n" <[{close}]>')
         lark = "\n".join([f"start: {' | '.join(names)}", *rules])
         if forced is None:
-            return self._guide(lark, trigger=self._tokenizer.control(TOOLS[0]), repeats=True)
+            return self._guide(lark, trigger=self._tokenizer.control(CALL_MARKS[0]), repeats=True)
         guide = self._guide(lark)
         if not guide.matcher.consume_tokens(list(forced)):
             raise ValueError("no call begins so")

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from minimind.serve.answer import CALL, AnswerReader, Delta
+from minimind.chat_template import CALL_MARKS
+from minimind.serve.answer import AnswerReader, Delta
 from minimind.serve.ask import ChatAsk
 from minimind.serve.problems import Problem
 from minimind.serve.request import Event, TokenScore
@@ -57,7 +58,7 @@ class ChatChoice:
         self._has_scores = ask.requests[index].num_top is not None
         self._reader = AnswerReader(ask.marks, thinking=ask.thinking)
         if ask.forced:
-            assert not list(self._reader.take("", CALL[0])) and not list(self._reader.take(ask.forced))
+            assert not list(self._reader.take("", CALL_MARKS[0])) and not list(self._reader.take(ask.forced))
         self._deltas: list[Delta] = []
         self._scores: list[dict[str, Any]] = []
         self._num_told_calls = 0

@@ -1,7 +1,14 @@
 """The verbs of the command line. Verb `pretrain` is the module `stages/pretrain.py`: a `PretrainConfig` and a `run`.
 
 Stages are where the parts meet: they open files, build a model, a source and an objective, and hand them on. Nothing
-is imported until its verb is called. A new verb is a new module and a row in this table.
+is imported until its verb is called. A new verb is a new module and a row in this table. The other modules here are
+what verbs share:
+
+    training      fit.py, rows.py, trained.py; policy.py where a model learns from its own answers
+    evaluate      evaluation.py, evaluation_text.py, evaluation_tasks.py
+    plan          planned.py, probe.py
+    chat          dialogue.py, adapters.py
+    the terminal  terminal.py, tables.py
 """
 
 import importlib

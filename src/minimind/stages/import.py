@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from minimind.chat_template import THINKING, TOOLS
+from minimind.chat_template import THINK_MARKS, TOOL_MARKS
 from minimind.config import Config
 from minimind.errors import ConfigError
 from minimind.interop.upstream import UpstreamShape
@@ -113,6 +113,6 @@ def _import_adapter(config: ImportConfig, base: Path) -> None:
 
 def _lacks(tokenizer: "Tokenizer") -> str:
     """What conversations with this vocabulary must do without."""
-    groups = (("think block", THINKING), ("tools", TOOLS))
+    groups = (("think block", THINK_MARKS), ("tools", TOOL_MARKS))
     missing = [what for what, names in groups if not tokenizer.control_names.issuperset(names)]
     return f", no tokens for {' or '.join(missing)}" if missing else ""

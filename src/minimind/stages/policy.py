@@ -13,7 +13,7 @@ from torch import Tensor
 from minimind.checkpoint import fingerprint, load_model
 from minimind.config import DATA, FREE, Config
 from minimind.errors import ConfigError
-from minimind.evals.pass_at_k import estimate
+from minimind.evals.pass_at_k import pass_at_k
 from minimind.interfaces import Batch, Objective, Source
 from minimind.lora import LoraConfig
 from minimind.model import Transformer
@@ -282,7 +282,7 @@ def _pass_rates(parts: _Parts, site: Site) -> Validation:
         counts = measure_pass(sampler, mine, parts.rewards, samples=samples) if mine else []
         trainer.model.train()
         ks = sorted({1, samples})
-        sums = world.sum([float(len(counts)), *(sum(estimate(samples, right, k) for right in counts) for k in ks)])
+        sums = world.sum([float(len(counts)), *(sum(pass_at_k(samples, right, k) for right in counts) for k in ks)])
         return {f"valid_pass_at_{k}": total / sums[0] for k, total in zip(ks, sums[1:], strict=True)}
 
     return validate

@@ -22,19 +22,10 @@ from minimind.errors import ConfigError, DataError
 from minimind.generation import complete
 from minimind.sampling import Sampling
 
-__all__ = ["EndpointConfig", "SynthesizeConfig", "run"]
+__all__ = ["SynthesizeConfig", "run"]
 
 # A batch of prompts -> an answer to each; `first` numbers their random streams.
 Teacher = Callable[[Sequence[Conversation], int], list[Reply]]
-
-
-class EndpointConfig(Config):
-    """A server that answers as OpenAI's does."""
-
-    url: str = Field(description="Such as https://host/v1.")
-    name: str = Field(description="The model's name there.")
-    api_key_env: str = Field("OPENAI_API_KEY", description="The environment variable that holds the key.")
-    timeout_seconds: float = Field(120.0, gt=0, description="For each answer.")
 
 
 class SynthesizeConfig(Config):
@@ -43,7 +34,7 @@ class SynthesizeConfig(Config):
     source: list[str] = Field(min_length=1, description="Conversations; a last answer in them is left out.")
     out: Path = Field(description="The jsonl file to write; prompts that it answers already are not asked again.")
     model: Path | None = Field(None, description="The teacher: a run folder, a checkpoint, or a Hugging Face folder.")
-    endpoint: EndpointConfig | None = Field(None, description="The teacher, where it is a server.")
+    endpoint: Endpoint | None = Field(None, description="The teacher, where it is a server.")
     thinking: bool = Field(False, description="Ask for reasoning, and keep it.")
     max_prompts: int | None = Field(None, ge=1, description="Ask at most so many.")
     batch_size: int = Field(16, ge=1, description="Prompts asked at once.")
@@ -107,7 +98,7 @@ def _model(config: SynthesizeConfig) -> Teacher:
 
 def _server(config: SynthesizeConfig) -> Teacher:
     assert config.endpoint is not None
-    endpoint = Endpoint(**config.endpoint.model_dump())
+    endpoint = config.endpoint
 
     def answer(prompts: Sequence[Conversation], first: int) -> list[Reply]:
         def ask(number: int, prompt: Conversation) -> Reply:
