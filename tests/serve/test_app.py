@@ -4,11 +4,13 @@ import http.client
 import json
 import re
 import threading
-from pathlib import Path
 
+import pytest
 from fastapi import APIRouter
 from tests.serve.tiny_server import Running, listen, make_service, wait_for
 
+from minimind.serve import api, app
+from minimind.serve.api import Service
 from minimind.serve.guard import Policy
 
 ASK = {"model": "tiny", "prompt": [1, 50], "max_tokens": 300, "temperature": 0, "logit_bias": {"2": -100, "0": -100}}
@@ -23,9 +25,9 @@ def post(running: Running, body: dict) -> tuple[int, bytes]:
     return found
 
 
-def test_answers_under_way_end_before_the_server_does(tmp_path: Path) -> None:
+def test_answers_under_way_end_before_the_server_does() -> None:
     found = {}
-    with listen(make_service(), web=tmp_path / "none") as server:
+    with listen(make_service()) as server:
         threads = [
             threading.Thread(target=lambda n=n: found.update({n: post(server, {**ASK, "stream": bool(n % 2)})}))
             for n in range(4)
@@ -55,14 +57,18 @@ def test_many_streams_at_once_complete(running: Running) -> None:
     assert len(texts) == 1
 
 
-def test_further_routes_are_closed_without_a_key(tmp_path: Path) -> None:
-    router = APIRouter()
+def test_further_routes_are_closed_without_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    def make_router(service: Service) -> APIRouter:
+        router = api.make_router(service)
 
-    @router.get("/runs")
-    async def runs() -> dict[str, str]:
-        return {}
+        @router.get("/runs")
+        async def runs() -> dict[str, str]:
+            return {}
 
-    with listen(make_service(), Policy(key="k" * 32), routers=[router], web=tmp_path / "none") as server:
+        return router
+
+    monkeypatch.setattr(app, "make_router", make_router)
+    with listen(make_service(), Policy(key="k" * 32)) as server:
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
         connection.request("GET", "/runs")
         reply = connection.getresponse()

@@ -82,6 +82,5 @@ def test_models_are_called_by_their_folders(tmp_path: Path) -> None:
 
 def test_the_example_shows_how_to_give_a_key_and_not_the_key() -> None:
     config = load(ServeConfig, None, {"model": "m", "host": "::1"})
-    shown = _welcome(config, 8000, ["m"], has_page=True, has_key=True)
+    shown = _welcome(config, 8000, ["m"], has_key=True)
     assert "http://[::1]:8000/v1/chat/completions" in shown and '"$MINIMIND_API_KEY"' in shown
-    assert "open http://[::1]:8000/" in shown

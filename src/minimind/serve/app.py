@@ -1,23 +1,16 @@
-"""Routes, guard and page as one application, and the process that serves it.
-
-`/` serves the files of the package's folder `serve/web`, where there is one; they are open without a key, for a browser
-cannot show one when it opens a page. Everything else that is not `/health` is closed.
-"""
+"""Routes and guard as one application, and the process that serves it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
-from pathlib import Path
 from typing import Any, cast
 
 import uvicorn
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
-from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -27,7 +20,6 @@ from minimind.serve.problems import Problem, problem_reply, validation_problem
 
 __all__ = ["build_app", "make_server", "run_server"]
 
-WEB = Path(__file__).parent / "web"
 MAX_HEADER_BYTES = 16 * 1024
 HEADER_SECONDS = 10.0
 KEEP_ALIVE_SECONDS = 15
@@ -35,13 +27,8 @@ DRAIN_SECONDS = 30
 MAX_CONNECTIONS = 1024
 
 
-def build_app(
-    service: Service, policy: Policy | None = None, *, routers: Sequence[APIRouter] = (), web: Path = WEB
-) -> ASGIApp:
-    """The application; it starts and stops the service's runner.
-
-    routers: more routes, which are closed to whoever has no key, as all are
-    """
+def build_app(service: Service, policy: Policy | None = None) -> ASGIApp:
+    """The application; it starts and stops the service's runner."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -51,18 +38,12 @@ def build_app(
 
     # The pages that FastAPI would offer load scripts from elsewhere.
     app = FastAPI(title="minimind", lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False)
-    for router in (make_router(service), *routers):
-        app.include_router(router)
+    app.include_router(make_router(service))
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(Exception, _on_error)
-    policy = policy or Policy()
-    if web.is_dir():
-        app.mount("/", StaticFiles(directory=web, html=True))
-        files = (f"/{path.relative_to(web).as_posix()}" for path in web.rglob("*") if path.is_file())
-        policy = replace(policy, open={*policy.open, "/", *files})
-    return Guard(app, policy)
+    return Guard(app, policy or Policy())
 
 
 def run_server(app: ASGIApp, host: str, port: int) -> None:

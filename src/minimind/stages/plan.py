@@ -1,8 +1,8 @@
 """`minimind plan RECIPE.toml`: what a run will take, before it is started.
 
 Operations and sizes are computed, times are measured by a short probe on this machine (`probe.py`). To check a
-prediction: run the recipe, and compare the training time with `seconds` in the last row of its metrics.jsonl; without
-other work on the machine, both times, the two are within 10 %.
+prediction: run the recipe, and compare the training time with `seconds` in the last row of its metrics.jsonl. Other
+work on the machine, then or now, sets the two apart.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""`minimind serve MODEL`: answer OpenAI's clients, and a browser where the page is installed.
+"""`minimind serve MODEL`: answer OpenAI's clients.
 
 The address is this machine's own unless another is given, and then a key is wanted: whoever reaches a server can keep
 it busy, and read what its model learnt.
@@ -56,7 +56,7 @@ def run(config: ServeConfig) -> None:
             "serving needs fastapi and uvicorn; install them with: pip install 'minimind[serve]'"
         ) from None
     from minimind.serve.api import Service
-    from minimind.serve.app import WEB, build_app, run_server
+    from minimind.serve.app import build_app, run_server
     from minimind.serve.engine import Engine
     from minimind.serve.guard import LOOPBACK, Policy
     from minimind.serve.runner import Runner
@@ -78,7 +78,7 @@ def run(config: ServeConfig) -> None:
     hosts = (*LOOPBACK, config.host, socket.gethostname(), *config.hosts)
     policy = Policy(hosts={name.lower() for name in hosts}, key=key)
     app = build_app(Service(Runner(engines), config.sampling), policy)
-    print(_welcome(config, port, list(engines), has_page=WEB.is_dir(), has_key=key is not None), flush=True)
+    print(_welcome(config, port, list(engines), has_key=key is not None), flush=True)
     run_server(app, config.host, port)
 
 
@@ -129,7 +129,7 @@ def _free_port(host: str, port: int) -> int:
         return probe.getsockname()[1]
 
 
-def _welcome(config: ServeConfig, port: int, names: list[str], *, has_page: bool, has_key: bool) -> str:
+def _welcome(config: ServeConfig, port: int, names: list[str], *, has_key: bool) -> str:
     """The address, and something to try."""
     host = f"[{config.host}]" if ":" in config.host else config.host
     address = f"http://{host}:{port}"
@@ -138,7 +138,7 @@ def _welcome(config: ServeConfig, port: int, names: list[str], *, has_page: bool
     return "\n".join(
         [
             f"serving {', '.join(names)} at {address}/v1; Ctrl-C stops",
-            f"open {address}/ in a browser, or try:" if has_page else "try:",
+            "try:",
             f"  curl {address}/v1/chat/completions -H 'Content-Type: application/json'{shown} -d '{body}'",
         ]
     )
