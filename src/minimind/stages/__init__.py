@@ -7,7 +7,7 @@ what verbs share:
     training      fit.py, rows.py, trained.py; policy.py where a model learns from its own answers
     evaluate      evaluation.py, evaluation_text.py, evaluation_tasks.py
     plan          planned.py, probe.py
-    chat          dialogue.py, adapters.py
+    chat          dialogue.py, local_answers.py, remote_answers.py, adapters.py
     the terminal  terminal.py, tables.py
 """
 
@@ -132,9 +132,10 @@ VERBS = {
         ),
     ),
     "chat": Verb(
-        "talk with a model in the terminal",
+        "talk with a model or a server in the terminal",
         (
             "minimind chat runs/quickstart/sft",
+            "minimind chat --endpoint.url http://127.0.0.1:8000/v1",
             "minimind chat runs/mine/sft --thinking --sampling.temperature 0.3",
         ),
     ),
