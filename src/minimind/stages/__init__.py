@@ -8,6 +8,7 @@ what verbs share:
     evaluate      evaluation.py, evaluation_text.py, evaluation_tasks.py
     plan          planned.py, probe.py
     chat          dialogue.py, local_answers.py, remote_answers.py, adapters.py
+    generate      prompts.py, continuations.py, answer_file.py
     the terminal  terminal.py, tables.py
 """
 
@@ -125,10 +126,10 @@ VERBS = {
         ),
     ),
     "generate": Verb(
-        "continue a text, or answer prompts from a file",
+        "continue a text, or answer many prompts, to be gone on with after a stop",
         (
             "minimind generate runs/quickstart/pretrain --prompt 'The sun' '今天'",
-            "minimind generate runs/mine/sft --chat --file questions.txt --out answers.jsonl",
+            "minimind generate runs/mine/sft --source questions.jsonl --out answers.jsonl",
         ),
     ),
     "chat": Verb(
