@@ -74,8 +74,9 @@ class AnswerView:
         for line in re.findall("[^\n]*\n|[^\n]+", piece):
             if is_thinking and not self._column:
                 self._screen.write(MARGIN, "dim")
-            self._screen.write(line, "dim" if is_thinking else "")
+            # Before it is written: Ctrl-C may come right behind, and the line is then to be ended.
             self._column = 0 if line.endswith("\n") else self._column + len(line)
+            self._screen.write(line, "dim" if is_thinking else "")
 
     def finish(self) -> None:
         """End the line."""
