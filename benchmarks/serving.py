@@ -12,6 +12,7 @@ import asyncio
 import copy
 import itertools
 import json
+import random
 import re
 import statistics
 import threading
@@ -41,7 +42,7 @@ from minimind.serve.engine import Engine
 from minimind.serve.precision import PRECISIONS
 from minimind.serve.request import Request
 from minimind.serve.runner import Runner
-from minimind.tokenizer import RESERVED, Tokenizer, Vocabulary
+from minimind.tokenizer import RESERVED, Tokenizer
 
 __all__ = ["main"]
 
@@ -133,19 +134,11 @@ def _engine(model: Transformer, precision: str) -> Engine:
 
 def _tokenizer(size: int) -> Tokenizer:
     """As many ids as the model has, of no meaning."""
-    plain = Tokenizer.train([], 292)
-    extra = tuple(f"<|extra{index}|>" for index in range(size - plain.vocab_size))
-    return Tokenizer(
-        Vocabulary(
-            tokens=(*plain.tokens, *extra),
-            merges=(),
-            pattern=plain.pattern,
-            add_prefix_space=False,
-            control={name: index for index, name in enumerate(RESERVED)}
-            | {name: plain.vocab_size + index for index, name in enumerate(extra)},
-            special=frozenset(extra),
-        )
-    )
+    letters = random.Random(0)
+    words = ("".join(letters.choices("abcdefghijklmnop", k=6)) for _ in range(4 * size))
+    tokenizer = Tokenizer.train([" ".join(words)], size)
+    assert tokenizer.vocab_size == size, f"expected {size} ids, got {tokenizer.vocab_size}"
+    return tokenizer
 
 
 def _answer(engine: Engine, prompts: Tensor, new: int) -> int:
