@@ -74,7 +74,7 @@ def _run(name: str, words: list[object]) -> int:
 
 def _write_builtin(arguments: argparse.Namespace, folder: Path) -> None:
     """The built-in corpus as the files that the scripts read, and a tokenizer trained on its training part."""
-    from minimind.data.builtin import builtin_rows
+    from minimind.builtin.corpus import builtin_rows
     from minimind.data.dedup import document_hash
     from minimind.data.split import is_chosen
     from minimind.tokenizer import Tokenizer

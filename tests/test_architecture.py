@@ -17,7 +17,7 @@ LAYERS = [
     ["tokenizer_files"],
     ["config", "config_json", "model", "lora", "tokenizer", "tools", "sampling", "messages", "chat_template"],
     ["cache", "compression", "endpoint", "folder", "lock", "provenance", "sandbox", "tensor_files"],
-    ["adapters"],
+    ["adapters", "builtin"],
     ["conversation", "generation", "checkpoint", "run"],
     ["data", "objectives", "training"],
     ["rl", "evals"],
@@ -33,7 +33,7 @@ APART = {"serve": {"training"}, "interop": {"training"}, "evals": {"training"}}
 # Test files about no single source file.
 OVERALL = {"architecture", "recipes", "docs", "readme", "examples"}
 # Source files that only declare: names, types, options, words. They are tested where they are used.
-DECLARATIONS = {"errors.py", "data/builtin_words.py"}
+DECLARATIONS = {"errors.py", "builtin/words.py"}
 
 FILES = sorted(path for path in SOURCE.rglob("*.py"))
 ROWS = {name: row for row, names in enumerate(LAYERS) for name in names}

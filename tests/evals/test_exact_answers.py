@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 
+from minimind.builtin.conversations import builtin_questions
 from minimind.conversation import Conversation, render
-from minimind.data.builtin_conversations import builtin_questions
 from minimind.errors import DataError
 from minimind.evals.exact_answers import Answer, ExactAnswers, exact_answers
 from minimind.model import ModelConfig, Transformer
