@@ -16,7 +16,7 @@ LAYERS = [
     ["errors", "interfaces", "facts"],
     ["tokenizer_files"],
     ["config", "config_json", "model", "lora", "tokenizer", "tools", "sampling", "messages", "chat_template"],
-    ["cache", "compression", "endpoint", "folder", "lock", "provenance", "sandbox", "tensor_files"],
+    ["cache", "compression", "endpoint", "folder", "lock", "packing", "provenance", "sandbox", "tensor_files"],
     ["adapters", "builtin"],
     ["conversation", "generation", "checkpoint", "run"],
     ["data", "objectives", "training"],
