@@ -18,7 +18,7 @@ from typing import cast
 import torch
 from common import make_parser, model_shape, print_machine, print_table, seconds_in_turn, start
 from generation import _random_model
-from serving import _answer, _engine, _tokenizer
+from serving import _answer, _engine, _tokenizer, _warm
 
 from minimind.interop.gguf_writer import GgufKind, export_gguf
 from minimind.model import ModelConfig
@@ -41,7 +41,7 @@ def main() -> None:
         for precision, kind in PAIRS.items():
             place = Path(folder) / f"model-{kind}"
             export_gguf(place, model, _tokenizer(model.config.vocab_size), kind=cast(GgufKind, kind))
-            engine = _engine(model, precision)
+            engine = _warm(_engine(model, precision), arguments)
             with _llama(arguments, next(place.glob("*.gguf"))) as llama:
                 for batch in arguments.batches:
                     prompts = torch.randint(36, model.config.vocab_size, (batch, arguments.prompt))

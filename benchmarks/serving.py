@@ -76,7 +76,7 @@ def _parse() -> argparse.Namespace:
 
 def _compare_engines(arguments: argparse.Namespace, model: Transformer) -> None:
     twin = _with_weights_of(model)
-    engines = {name: _engine(model, name) for name in PRECISIONS}
+    engines = {name: _warm(_engine(model, name), arguments) for name in PRECISIONS}
     rows = []
     for batch in arguments.batches:
         prompts = torch.randint(model.config.vocab_size, (batch, arguments.prompt))
@@ -99,9 +99,9 @@ def _compare_http(arguments: argparse.Namespace, model: Transformer) -> None:
     rows = []
     for batch in arguments.batches:
         prompts = torch.randint(model.config.vocab_size, (batch, arguments.prompt))
-        engine = _engine(model, "fp32")
+        engine = _warm(_engine(model, "fp32"), arguments)
         alone = typical_seconds(lambda p=prompts, e=engine: _answer(e, p, arguments.new), at_least=3)
-        server = make_server(build_app(Service(Runner({"m": _engine(model, "fp32")}))), "127.0.0.1", 0)
+        server = make_server(build_app(Service(Runner({"m": engine}))), "127.0.0.1", 0)
         thread = threading.Thread(target=server.run)
         thread.start()
         while not server.started:
@@ -130,6 +130,12 @@ def _measure_memory(arguments: argparse.Namespace, model: Transformer) -> None:
 def _engine(model: Transformer, precision: str) -> Engine:
     """Of a copy, for a precision changes its model; nothing ends an answer early."""
     return Engine(copy.deepcopy(model), _tokenizer(model.config.vocab_size), precision=precision, capacity=1024)
+
+
+def _warm(engine: Engine, arguments: argparse.Namespace) -> Engine:
+    """Let every slot be used once: memory is taken when it is first written, which a server does once."""
+    _answer(engine, torch.randint(RESERVED_IDS, engine.vocab_size, (32, arguments.prompt)), arguments.new)
+    return engine
 
 
 def _tokenizer(size: int) -> Tokenizer:
