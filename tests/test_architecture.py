@@ -15,7 +15,10 @@ MAX_LINES = 400
 LAYERS = [
     ["errors", "interfaces", "facts"],
     ["tokenizer_files"],
-    ["config", "config_json", "model", "lora", "tokenizer", "tools", "sampling", "messages", "chat_template"],
+    [
+        *("answer_stream", "config", "config_json", "model", "lora", "tokenizer", "tools", "sampling", "messages"),
+        "chat_template",
+    ],
     ["cache", "compression", "endpoint", "folder", "lock", "packing", "provenance", "sandbox", "tensor_files"],
     ["adapters", "builtin"],
     ["conversation", "generation", "checkpoint", "run"],

@@ -7,7 +7,8 @@ what verbs share:
     training      fit.py, rows.py, trained.py; policy.py where a model learns from its own answers
     evaluate      evaluation.py, evaluation_text.py, evaluation_tasks.py
     plan          planned.py, probe.py
-    chat          dialogue.py, adapters.py
+    chat          dialogue.py, local_answers.py, remote_answers.py, adapters.py
+    generate      prompts.py, continuations.py, answer_file.py
     the terminal  terminal.py, tables.py
 """
 
@@ -125,16 +126,17 @@ VERBS = {
         ),
     ),
     "generate": Verb(
-        "continue a text, or answer prompts from a file",
+        "continue a text, or answer many prompts, to be gone on with after a stop",
         (
             "minimind generate runs/quickstart/pretrain --prompt 'The sun' '今天'",
-            "minimind generate runs/mine/sft --chat --file questions.txt --out answers.jsonl",
+            "minimind generate runs/mine/sft --source questions.jsonl --out answers.jsonl",
         ),
     ),
     "chat": Verb(
-        "talk with a model in the terminal",
+        "talk with a model or a server in the terminal",
         (
             "minimind chat runs/quickstart/sft",
+            "minimind chat --endpoint.url http://127.0.0.1:8000/v1",
             "minimind chat runs/mine/sft --thinking --sampling.temperature 0.3",
         ),
     ),
