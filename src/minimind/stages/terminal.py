@@ -74,8 +74,9 @@ class AnswerView:
         for line in re.findall("[^\n]*\n|[^\n]+", piece):
             if is_thinking and not self._column:
                 self._screen.write(MARGIN, "dim")
-            self._screen.write(line, "dim" if is_thinking else "")
+            # Counted first: Ctrl-C may come as soon as the text is shown.
             self._column = 0 if line.endswith("\n") else self._column + len(line)
+            self._screen.write(line, "dim" if is_thinking else "")
 
     def finish(self) -> None:
         """End the line."""
