@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tests.serve.tiny_server import Running, listen, make_service, wait_for
 
-from minimind.serve import app, guard
+from minimind.serve import connection, guard
 from minimind.serve.guard import Policy
 
 KEY = "0123456789abcdef0123456789abcdef"
@@ -22,8 +22,8 @@ BODY = {"model": "tiny", "messages": [{"role": "user", "content": "hello"}], "ma
 def running() -> Iterator[Running]:
     """With a key, and little patience."""
     patience = pytest.MonkeyPatch()
-    patience.setattr(app, "HEADER_SECONDS", 0.4)
-    patience.setattr(app, "KEEP_ALIVE_SECONDS", 1)
+    patience.setattr(connection, "HEADER_SECONDS", 0.4)
+    patience.setattr(connection, "KEEP_ALIVE_SECONDS", 1)
     with listen(make_service(), Policy(key=KEY, body_seconds=0.4)) as server:
         yield server
     patience.undo()

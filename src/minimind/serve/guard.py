@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from minimind.serve.problems import Problem, problem_reply
+from minimind.serve.problems import TWO_LENGTHS, Problem, problem_reply
 
 __all__ = ["LOOPBACK", "SERVER_ERROR", "Guard", "Policy"]
 
@@ -98,6 +98,9 @@ class Guard:
         headers: dict[bytes, list[str]] = {}
         for name, value in scope["headers"]:
             headers.setdefault(name.lower(), []).append(value.decode("latin-1"))
+        if b"content-length" in headers and b"transfer-encoding" in headers:
+            # Where a proxy reads the one and this server the other, the rest of the body is a request of its own.
+            raise Problem(400, "Content-Length and Transfer-Encoding are given both", code=TWO_LENGTHS)
         hosts = headers.get(b"host", [])
         if len(hosts) != 1 or _host_name(hosts[0]) not in self._policy.hosts:
             raise Problem(
