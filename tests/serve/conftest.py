@@ -31,14 +31,13 @@ def running() -> Iterator[tiny_server.Running]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny model, as it lies on a disk."""
     folder = tmp_path_factory.mktemp("served") / "tiny"
-    save_checkpoint(
-        folder, tiny_server.random_model(vocab_size=tiny_server.TOKENIZER.vocab_size), tiny_server.TOKENIZER
-    )
+    model = tiny_server.random_model(vocab_size=tiny_server.TOKENIZER.vocab_size, max_position_embeddings=1024)
+    save_checkpoint(folder, model, tiny_server.TOKENIZER)
     return folder
 
 
 @pytest.fixture(scope="session")
 def process(folder: Path) -> Iterator[strangers.Process]:
     """It is served by a process of its own."""
-    with strangers.serve(folder, folder.parent / "log") as process:
+    with strangers.serve(folder, folder.parent / "log", "--sampling.max_tokens", "24") as process:
         yield process

@@ -89,13 +89,14 @@ async def stream(port: int, body: dict[str, Any]) -> Told:
 
 @dataclass
 class Figures:
-    """What a server's process holds, and what its engine has to do."""
+    """What a server's process holds; requests that its engine has to answer; what it did since it started."""
 
-    megabytes: float
+    megabytes: int
     num_threads: int
     num_files: int
-    num_waiting: int
-    num_running: int
+    num_open: int
+    num_cancelled: int
+    num_generated: int
 
 
 @dataclass
@@ -110,20 +111,26 @@ class Process:
         process = psutil.Process(self.popen.pid)
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=30) as reply:
             words = reply.read().decode()
-        waiting, running = (
-            sum(int(value) for value in re.findall(rf"minimind_requests_{kind}{{.*}} (\d+)", words))
-            for kind in ("waiting", "running")
+
+        def told(name: str) -> int:
+            return sum(int(value) for value in re.findall(rf"minimind_{name} (\d+)", words))
+
+        return Figures(
+            round(process.memory_info().rss / 2**20),
+            process.num_threads(),
+            process.num_fds(),
+            told("requests_(?:waiting|running){.*}"),
+            told('requests_total{.*reason="cancelled"}'),
+            told("generated_tokens_total{.*}"),
         )
-        size = process.memory_info().rss / 2**20
-        return Figures(size, process.num_threads(), process.num_fds(), waiting, running)
 
     def is_well(self) -> bool:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=30) as reply:
             return reply.status == 200 and self.popen.poll() is None
 
-    def require_rest(self, before: Figures, *, megabytes: float) -> Figures:
+    def require_rest(self, before: Figures, *, megabytes: int) -> Figures:
         """Everything is as before but for some memory; and nothing went wrong that only the log tells."""
-        wait_for(lambda: (now := self.figures()).num_running + now.num_waiting == 0, 60)
+        wait_for(lambda: self.figures().num_open == 0, 60)
         wait_for(lambda: self.figures().num_files <= before.num_files + 2, 60)
         now = self.figures()
         # The pool in which bodies are read has a thread for each core and four more, once there was much to do.

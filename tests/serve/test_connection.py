@@ -174,7 +174,7 @@ def test_damaged_requests_are_answered_or_dropped(process: Process) -> None:
     found = fuzz_bytes(process, 300, seed=1)
     assert not [status for status in found if status and not 200 <= status < 500], found
     assert found[200] > 10 and found[400] > 50
-    process.require_rest(before, megabytes=64)
+    process.require_rest(before, megabytes=128)
 
 
 @pytest.mark.slow
