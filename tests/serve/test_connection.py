@@ -251,7 +251,7 @@ async def crowd_with_slow_clients(running: Running, num_slow: int) -> float:
     alone = await stream(running.port, body)
     slow = [connect(running.port, receive_bytes=4096) for _ in range(num_slow)]
     for wire in slow:
-        wire.sendall(request({**LONG, "logprobs": 5, "stream": True}))
+        wire.sendall(request({**HUGE, "prompt": [[5] * 300] * 4, "stream": True}))
 
     async def sip() -> None:
         while True:

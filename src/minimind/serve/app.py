@@ -1,6 +1,7 @@
 """Routes and guard as one application, and the process that serves it."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, cast
@@ -45,6 +46,9 @@ def build_app(service: Service, policy: Policy | None = None) -> ASGIApp:
 
 def run_server(app: ASGIApp, host: str, port: int) -> None:
     """Serve until SIGTERM or Ctrl-C; answers under way then have DRAIN_SECONDS to end."""
+    # What is loaded by now stays. Looked through again for each body of many lists, it would cost a second of each.
+    gc.collect()
+    gc.freeze()
     make_server(app, host, port).run()
 
 
