@@ -9,8 +9,10 @@ from typing import Any
 import openai
 import pytest
 import torch
-from tests.serve.tiny_server import Running, listen, make_service, random_model, wait_for
+from tests.serve.tiny_server import TOKENIZER, Running, listen, make_service, random_model, wait_for
 
+from minimind.evals.log_likelihood import Request as EvalRequest
+from minimind.evals.log_likelihood import log_likelihoods
 from minimind.generation import generate_ids
 from minimind.sampling import Sampling
 from minimind.tokenizer import Tokenizer
@@ -246,6 +248,38 @@ def test_a_prompt_of_ids_is_scored_as_evaluations_need_it(
     assert text.choices[0].logprobs.text_offset[0] == 0
 
 
+def test_what_lm_eval_sends_is_scored_as_our_own_evaluation_scores_it(running: Running) -> None:
+    """Its local-completions asks for one token more than it scores, and leaves out the last one that it is told."""
+    # The server scores among the tokenizer's ids alone, so the rows that this model has beyond them are left out.
+    weights = random_model().state_dict()
+    weights["embed_tokens.weight"] = weights["embed_tokens.weight"][: TOKENIZER.vocab_size]
+    model = random_model(vocab_size=TOKENIZER.vocab_size)
+    model.load_state_dict(weights)
+    prompts = torch.randint(36, 310, (2000, 5), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        drawn = model(prompts)[:, -1, : TOKENIZER.vocab_size].argmax(-1)
+    # Where EOS is drawn, too, it has to be told: else the last token of the continuation would be left out.
+    ends = prompts[drawn == TOKENIZER.eos_id][0].tolist()
+    requests = [EvalRequest((1,), (60, 70, 80)), EvalRequest(tuple(ends[:2]), tuple(ends[2:]))]
+    body = {
+        "model": "tiny",
+        "prompt": [[*request.context, *request.ids] for request in requests],
+        "temperature": 0,
+        "max_tokens": 1,
+        "logprobs": 1,
+        "seed": 1234,
+        "echo": True,
+    }
+    headers = {"Authorization": "Bearer ", "Content-Type": "application/json"}
+    asked = urllib.request.Request(f"{running.url}/v1/completions", json.dumps(body).encode(), headers)
+    choices = sorted(json.load(urllib.request.urlopen(asked))["choices"], key=lambda choice: choice["index"])
+    for request, choice, expected in zip(requests, choices, log_likelihoods(model, requests), strict=True):
+        told, tops = choice["logprobs"]["token_logprobs"], choice["logprobs"]["top_logprobs"]
+        place = len(request.context)
+        assert sum(told[place:-1]) == pytest.approx(expected.nats, abs=1e-4) and len(told[place:-1]) == 3
+        assert all(value <= max(top.values()) for value, top in zip(told[place:], tops[place:], strict=True))
+
+
 @pytest.mark.parametrize("settings", [{}, {"n": 2}, {"echo": True}, {"echo": True, "logprobs": 2}, {"stop": "l"}])
 @pytest.mark.parametrize("prompt", ["hello", ["hello", "你好"], [1, 50], [[1, 50], [1, 51]]])
 def test_streamed_completions_are_the_whole_ones(client: openai.OpenAI, prompt: Any, settings: dict[str, Any]) -> None:
@@ -303,11 +337,24 @@ WRONG: list[tuple[dict[str, Any], type[openai.APIStatusError], str]] = [
 
 
 @pytest.mark.parametrize(("settings", "kind", "message"), WRONG)
+@pytest.mark.parametrize("way", ["whole", "stream", "async stream"])
 def test_wrong_requests_raise_openais_errors(
-    client: openai.OpenAI, settings: dict[str, Any], kind: type[openai.APIStatusError], message: str
+    client: openai.OpenAI,
+    running: Running,
+    settings: dict[str, Any],
+    kind: type[openai.APIStatusError],
+    message: str,
+    way: str,
 ) -> None:
+    async def ask() -> None:
+        async with openai.AsyncOpenAI(base_url=f"{running.url}/v1", api_key="none", max_retries=0) as other:
+            await other.chat.completions.create(**asked(settings), stream=True)
+
     with pytest.raises(kind, match=message) as caught:
-        client.chat.completions.create(**asked(settings))
+        if way == "async stream":
+            asyncio.run(ask())
+        else:
+            client.chat.completions.create(**asked(settings), stream=way == "stream")
     assert set(caught.value.body) == {"message", "type", "param", "code"}
 
 

@@ -1,12 +1,20 @@
-"""A server starts, serves, and lets answers end before it does."""
+"""A server starts, serves crowds that come and go as they like, and lets answers end before it does."""
 
+import asyncio
 import http.client
 import json
+import random
 import re
+import signal
 import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi import APIRouter
+from tests.serve.strangers import Process, Told, connect, hang_up, request, serve, stream
 from tests.serve.tiny_server import Running, listen, make_service, wait_for
 
 from minimind.serve import api, app
@@ -76,3 +84,94 @@ def test_further_routes_are_closed_without_a_key(monkeypatch: pytest.MonkeyPatch
         connection.request("GET", "/runs", headers={"Authorization": f"Bearer {'k' * 32}"})
         assert connection.getresponse().status == 200
         connection.close()
+
+
+def disconnect(process: Process, count: int, *, seed: int) -> None:
+    """Clients ask for 900 tokens and hang up at any moment: before all is asked, or while the answer comes."""
+    chance = random.Random(seed)
+    for number in range(count):
+        data = request({**ASK, "max_tokens": 900, "stream": bool(number % 3)})
+        wire = connect(process.port)
+        wire.sendall(data if chance.random() < 0.9 else data[: chance.randrange(len(data))])
+        time.sleep(10 ** chance.uniform(-4, -1))
+        hang_up(wire, reset=bool(number % 2))
+
+
+def test_clients_that_hang_up_at_any_moment_leave_nothing_behind(process: Process) -> None:
+    before = process.figures()
+    disconnect(process, 40, seed=1)
+    after = process.require_rest(before, megabytes=128)
+    # Those that stay for a tenth of a second see some hundred tokens of their 900.
+    assert after.num_generated - before.num_generated < 40 * 300
+    assert after.num_cancelled - before.num_cancelled > 20
+
+
+@pytest.mark.slow
+def test_a_thousand_clients_that_hang_up_leave_nothing_behind(process: Process) -> None:
+    disconnect(process, 100, seed=2)
+    before, begin = process.figures(), time.monotonic()
+    disconnect(process, 1000, seed=3)
+    after = process.require_rest(before, megabytes=32)
+    print(f"1,000 disconnects in {time.monotonic() - begin:.0f} s; {before} -> {after}")
+    assert after.num_generated - before.num_generated < 1000 * 300
+    assert after.num_cancelled - before.num_cancelled > 500
+
+
+def crowd(process: Process, count: int) -> Counter[int]:
+    """The statuses of streams that all come at once; each that is answered says what it says alone."""
+    bodies: list[dict[str, Any]] = [{**ASK, "prompt": [1, 50 + n], "max_tokens": 20 + n} for n in range(20)]
+
+    async def ask() -> list[Told]:
+        alone = [await stream(process.port, body) for body in bodies]
+        found = await asyncio.gather(*(stream(process.port, bodies[n % 20]) for n in range(count)))
+        for number, told in enumerate(found):
+            assert told.status in (429, 503) or told == alone[number % 20]
+        assert all(told.status == 200 and told.is_whole for told in alone)
+        return found
+
+    return Counter(told.status for told in asyncio.run(ask()))
+
+
+def test_a_crowd_of_streams_is_answered_as_each_is_alone(process: Process) -> None:
+    before = process.figures()
+    assert crowd(process, 40) == {200: 40}
+    process.require_rest(before, megabytes=128)
+
+
+@pytest.mark.slow
+def test_500_streams_at_once_are_answered_whole_or_told_to_come_later(process: Process) -> None:
+    crowd(process, 40)
+    before, begin = process.figures(), time.monotonic()
+    found = crowd(process, 500)
+    after = process.require_rest(before, megabytes=64)
+    print(f"{dict(found)} in {time.monotonic() - begin:.1f} s; {before} -> {after}")
+    # As many as are answered at once and may wait.
+    assert found[200] >= 32 + 256 and sum(found.values()) == 500
+
+
+def drain(folder: Path, log: Path, count: int) -> None:
+    """SIGTERM comes when all streams have begun, or wait: all of them end whole, and so does the server."""
+    body = {**ASK, "max_tokens": 200}
+    with serve(folder, log) as process:
+
+        async def ask() -> list[Told]:
+            alone = await stream(process.port, body)
+            asked = [asyncio.create_task(stream(process.port, body)) for _ in range(count)]
+            await asyncio.to_thread(wait_for, lambda: process.figures().num_open == count)
+            process.popen.send_signal(signal.SIGTERM)
+            found = await asyncio.gather(*asked)
+            assert all(told == alone for told in found) and alone.is_whole
+            return found
+
+        asyncio.run(ask())
+        assert process.popen.wait(30) in (0, -signal.SIGTERM, 128 + signal.SIGTERM)
+    assert "Traceback" not in log.read_text(encoding="utf-8")
+
+
+def test_sigterm_lets_streams_end(folder: Path, tmp_path: Path) -> None:
+    drain(folder, tmp_path / "log", 8)
+
+
+@pytest.mark.slow
+def test_sigterm_lets_a_hundred_streams_end(folder: Path, tmp_path: Path) -> None:
+    drain(folder, tmp_path / "log", 100)

@@ -57,3 +57,24 @@ def test_a_prompt_leaves_room_for_a_token_and_is_never_cut(tokenizer: Tokenizer,
     with pytest.raises(Problem, match="length is 100 tokens, and the prompt has 100") as caught:
         completion_requests(body, tokenizer, DEFAULTS, 100)
     assert caught.value.code == "context_length_exceeded"
+
+
+@pytest.mark.parametrize("echo", [False, True])
+@pytest.mark.parametrize("prompt", [[310], [1, 9_999_999], [[1], [2, 310]]])
+def test_ids_that_are_not_the_models_are_refused(tokenizer: Tokenizer, prompt: Any, echo: bool) -> None:
+    with pytest.raises(Problem, match=r"prompt: expected ids from 0 to 309") as caught:
+        completion_requests(CompletionBody(model="m", prompt=prompt, echo=echo), tokenizer, DEFAULTS, 100)
+    assert (caught.value.status, caught.value.param) == (400, "prompt")
+
+
+@pytest.mark.parametrize(("num_prompts", "fits"), [(12, True), (13, False)])
+def test_log_probabilities_of_one_reply_are_bounded(tokenizer: Tokenizer, num_prompts: int, fits: bool) -> None:
+    """12 prompts of 4,000 tokens with 20 alternatives each are about a million; their text would be 35 MB."""
+    prompts = [[5] * 4000] * num_prompts
+    body = CompletionBody(model="m", prompt=prompts, echo=True, logprobs=20, max_tokens=0)
+    if fits:
+        assert len(completion_requests(body, tokenizer, DEFAULTS, 4096)) == num_prompts
+        return
+    with pytest.raises(Problem, match=r"1,092,000 log-probabilities; expected at most 1,048,576") as caught:
+        completion_requests(body, tokenizer, DEFAULTS, 4096)
+    assert (caught.value.status, caught.value.param) == (400, "logprobs")

@@ -64,3 +64,9 @@ def test_scores_are_log_probabilities_likeliest_first() -> None:
     assert one.logprob == pytest.approx(logprobs[9].item())
     assert [index for index, _ in one.top] == logprobs.topk(4).indices.tolist()
     assert score(LOGITS[:1], [9], 0)[0].top == []
+
+
+def test_a_form_that_cannot_be_held_costs_its_own_row_alone() -> None:
+    good, bad = Chooser(Request(prompt=[1], logit_bias={7: 100.0})), Chooser(Request(prompt=[1], logit_bias={9: 1.0}))
+    bad.adjusted = lambda logits: logits / {}["form"]  # type: ignore[method-assign]
+    assert choose(LOGITS[:3], [good, bad, good]) == [7, None, 7]

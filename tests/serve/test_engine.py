@@ -136,6 +136,23 @@ def test_a_poisoned_request_fails_alone(model: Transformer, tokenizer: Tokenizer
     assert "not numbers" in found[2][-1].error
 
 
+def test_a_grammar_that_blows_up_takes_no_other_answer_with_it(model: Transformer, tokenizer: Tokenizer) -> None:
+    class Exploding:
+        def begin(self) -> "Exploding":
+            return self
+
+        def allowed(self) -> None:
+            raise RuntimeError("too much work")
+
+    clean = [Request(prompt=[1, 60 + n], sampling=GREEDY) for n in range(4)]
+    poisoned = Request(prompt=[1, 50], sampling=GREEDY, guide=Exploding())  # type: ignore[arg-type]
+    engine = Engine(model, tokenizer)
+    found = answers(engine, [*clean[:2], poisoned, *clean[2:]])
+    assert [events[-1].finish_reason for events in found] == ["length"] * 2 + ["error"] + ["length"] * 2
+    assert [ids(events) for events in found[:2] + found[3:]] == [ids(events) for events in answers(engine, clean)]
+    assert engine.is_idle and engine.slots.num_free == 32
+
+
 def test_the_queue_is_bounded_by_requests_and_by_tokens(model: Transformer, tokenizer: Tokenizer) -> None:
     engine = Engine(model, tokenizer, max_rows=1, max_queue=3)
     for _ in range(3):

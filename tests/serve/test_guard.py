@@ -8,10 +8,12 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+import psutil
 import pytest
+from tests.serve.strangers import Process, connect, listen_to, request, statuses
 from tests.serve.tiny_server import Running, listen, make_service, wait_for
 
-from minimind.serve import app, guard
+from minimind.serve import connection, guard
 from minimind.serve.guard import Policy
 
 KEY = "0123456789abcdef0123456789abcdef"
@@ -22,8 +24,8 @@ BODY = {"model": "tiny", "messages": [{"role": "user", "content": "hello"}], "ma
 def running() -> Iterator[Running]:
     """With a key, and little patience."""
     patience = pytest.MonkeyPatch()
-    patience.setattr(app, "HEADER_SECONDS", 0.4)
-    patience.setattr(app, "KEEP_ALIVE_SECONDS", 1)
+    patience.setattr(connection, "HEADER_SECONDS", 0.4)
+    patience.setattr(connection, "KEEP_ALIVE_SECONDS", 1)
     with listen(make_service(), Policy(key=KEY, body_seconds=0.4)) as server:
         yield server
     patience.undo()
@@ -116,6 +118,11 @@ def test_names_of_this_machine_are_welcome_and_so_is_its_own_page(running: Runni
         (b'{"model": "tiny", "prompt": "a", "max_tokens": ' + b"9" * 5000 + b"}", 400),
         (b'{"model": "tiny", "prompt": "\\ud800"}', 400),
         (b'{"model": "\\ud800", "prompt": "a"}', 400),
+        (b"{" + b",".join(b'"%d":1' % n for n in range(1025)) + b"}", 400),
+        (
+            b'{"model": "tiny", "prompt": "a", "metadata": {' + b",".join(b'"%d":{}' % n for n in range(1025)) + b"}}",
+            400,
+        ),
         (b" " * (2**20 + 1), 413),
     ],
 )
@@ -123,6 +130,43 @@ def test_bodies_that_are_no_request_are_answered(running: Running, body: bytes, 
     found, _, content = ask(running, "POST", "/v1/completions", body)
     assert found == status
     assert set(json.loads(content)["error"]) == {"message", "type", "param", "code"}
+
+
+def test_objects_have_a_thousand_keys_at_most(running: Running) -> None:
+    """A field that is not known costs an error, and a body has room for a hundred thousand of them."""
+    for count, code in ((1024, "invalid_value"), (1025, "invalid_json")):
+        body = {"model": "tiny", "prompt": "a", "metadata": {}} | {str(n): 1 for n in range(count - 3)}
+        status, _, content = ask(running, "POST", "/v1/completions", body)
+        assert (status, json.loads(content)["error"]["code"]) == (400, code)
+
+
+def filled(before: str, item: str, behind: str) -> bytes:
+    """As many items as the largest body has room for."""
+    count = (2**20 - len(before) - len(behind)) // (len(item) + 1)
+    return (before + ",".join([item] * count) + behind).encode()
+
+
+COSTLY = {
+    "keys": filled("{", '"a":1', "}"),
+    "words as ids": filled('{"model": "tiny", "prompt": [', '"a"', "]}"),
+    "negative ids": filled('{"model": "tiny", "prompt": [', "-1", "]}"),
+    "lists of ids": filled('{"model": "tiny", "prompt": [', "[-1]", "]}"),
+    "empty lists": filled('{"model": "tiny", "prompt": "a", "metadata": {"a": [', "[]", "]}}"),
+    "empty objects": filled('{"model": "tiny", "prompt": "a", "metadata": {"a": [', "{}", "]}}"),
+    "stops": filled('{"model": "tiny", "prompt": "a", "stop": [', "{}", "]}"),
+    "biases": filled('{"model": "tiny", "prompt": "a", "logit_bias": {', '"1":"a"', "}}"),
+}
+
+
+@pytest.mark.parametrize("name", COSTLY)
+def test_no_body_costs_half_a_second_of_the_processor(process: Process, name: str) -> None:
+    """In which no stream would go on. It was several seconds once, and a tenth of one is enough."""
+    server = psutil.Process(process.popen.pid)
+    before = sum(server.cpu_times()[:2])
+    with connect(process.port) as wire:
+        wire.sendall(request(COSTLY[name], "/v1/completions", "Connection: close"))
+        assert statuses(listen_to(wire, 60))[0] in (200, 400)
+    assert sum(server.cpu_times()[:2]) - before < 0.5
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,17 @@
-"""Every number has bounds and every list a length, nested ones too."""
+"""Every number has bounds and every list a length; and whatever fits the schema, or just does not, is answered."""
 
+import json
+import time
+from collections import Counter
 from typing import Any
 
 import pytest
+import requests
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from pydantic import ValidationError
+from schemathesis import GenerationMode
+from tests.serve.strangers import Process
 
 from minimind.serve.schema import ChatBody, CompletionBody
 
@@ -50,3 +58,112 @@ def test_unknown_fields_are_refused_and_unknown_parts_of_messages_are_not() -> N
     ChatBody.model_validate({"model": "m", "messages": [message]})
     with pytest.raises(ValidationError, match="functions"):
         ChatBody.model_validate({"model": "m", "messages": [message], "functions": []})
+
+
+WRONG_WITHOUT_END: list[tuple[Any, dict[str, Any]]] = [
+    (CompletionBody, {"prompt": [-1] * 1000}),
+    (CompletionBody, {"prompt": ["a"] * 1000}),
+    (CompletionBody, {"prompt": [[-1] * 1000] * 100}),
+    (CompletionBody, {"prompt": [["a"] * 1000] * 1000}),
+    (CompletionBody, {"prompt": "a", "stop": [1] * 16}),
+    (ChatBody, {"messages": [{"role": "x", "content": [1] * 1000}] * 1000}),
+    (ChatBody, {"messages": [{"role": "user", "content": "a", "tool_calls": [1] * 100}]}),
+    (ChatBody, {"messages": [{"role": "user", "content": "a"}], "tools": [{}] * 100}),
+]
+
+
+@pytest.mark.parametrize(("body", "fields"), WRONG_WITHOUT_END)
+def test_a_list_is_refused_at_its_first_mistake(body: Any, fields: dict[str, Any]) -> None:
+    """An error costs some 20 microseconds in which no stream goes on, and a body has room for half a million."""
+    with pytest.raises(ValidationError) as caught:
+        body.model_validate({"model": "m", **fields})
+    assert caught.value.error_count() <= 8
+
+
+# Beside whatever is an object: schemas that a grammar can be made of, or nearly.
+REAL_SCHEMAS: list[dict[str, Any]] = [
+    {"type": "object", "properties": {"x": {"type": "integer"}, "y": {"enum": ["a", "b"]}}, "required": ["x"]},
+    {"type": "array", "items": {"type": "string", "maxLength": 5}, "minItems": 1, "maxItems": 3},
+    {"type": "object", "additionalProperties": {"$ref": "#"}},
+    {"anyOf": [{"type": "number", "minimum": 0}, {"type": "null"}, {"const": "你"}]},
+    {"type": "string", "minLength": 10**6},
+    {"properties": {"a": False}, "required": ["a"]},
+    {"type": "string", "format": "date-time"},
+]
+# How often each operation is tried, in its schema and beside it, of 22 times.
+SHARES = {"POST /v1/chat/completions": (6, 5), "POST /v1/completions": (5, 4), "GET /v1/models/{name}": (2, 0)}
+
+
+def operations(process: Process) -> dict[str, Any]:
+    """Those of the server's own schema, but with ids and a model that there are, and answers that soon end."""
+    text = requests.get(f"http://127.0.0.1:{process.port}/openapi.json", timeout=30).text
+    raw = json.loads(text.replace("10000000.0", "309"))
+    parts = raw["components"]["schemas"]
+    for body in ("ChatBody", "CompletionBody"):
+        fields = parts[body]["properties"]
+        fields["model"] = {"enum": ["tiny"]}
+        fields["max_tokens"] = {"anyOf": [{"type": "integer", "minimum": 0, "maximum": 24}, {"type": "null"}]}
+    parts["ChatBody"]["properties"]["max_completion_tokens"] = fields["max_tokens"]
+    for part, name in (("_JsonSchema", "schema"), ("_Function", "parameters")):
+        parts[part]["properties"][name] = {"anyOf": [parts[part]["properties"][name], {"enum": REAL_SCHEMAS}]}
+    return {one.ok().label: one.ok() for one in schemathesis.openapi.from_dict(raw).get_all_operations()}
+
+
+def require_answer(reply: requests.Response) -> None:
+    """It is an answer, whole and well-formed, or an error in OpenAI's shape that is not the server's own."""
+    assert reply.status_code < 500, reply.text
+    if reply.status_code != 200:
+        error = reply.json()["error"]
+        assert set(error) == {"message", "type", "param", "code"} and error["type"] != "server_error"
+    elif reply.headers["content-type"].startswith("text/event-stream"):
+        lines = [line for line in reply.content.split(b"\n\n") if line]
+        assert lines[-1] == b"data: [DONE]" and b'"server_error"' not in reply.content
+        assert all("choices" in json.loads(line.removeprefix(b"data: ")) for line in lines[:-1])
+    else:
+        assert reply.json()["choices" if "completions" in reply.url else "id"]
+
+
+def fuzz(process: Process, times: int, *, number: int) -> Counter[int]:
+    """The statuses of 22 * times requests."""
+    found: Counter[int] = Counter()
+    known, session = operations(process), requests.Session()
+    for label, shares in SHARES.items():
+        for mode, share in zip((GenerationMode.POSITIVE, GenerationMode.NEGATIVE), shares, strict=True):
+            if not share:
+                continue
+
+            @seed(number)
+            @settings(
+                max_examples=share * times,
+                deadline=None,
+                database=None,
+                phases=[Phase.generate],
+                suppress_health_check=list(HealthCheck),
+            )
+            @given(case=known[label].as_strategy(generation_mode=mode))
+            def try_one(case: Any) -> None:
+                given_ = case.as_transport_kwargs(base_url=f"http://127.0.0.1:{process.port}")
+                reply = session.request(**given_, timeout=60)
+                found[reply.status_code] += 1
+                require_answer(reply)
+
+            try_one()
+    return found
+
+
+def test_requests_made_from_the_schema_are_answered(process: Process) -> None:
+    before = process.figures()
+    found = fuzz(process, 10, number=1)
+    assert found[200] > 20 and found[400] > 50 and sum(found.values()) >= 220, found
+    process.require_rest(before, megabytes=128)
+
+
+@pytest.mark.slow
+def test_22000_requests_made_from_the_schema_are_answered(process: Process) -> None:
+    fuzz(process, 20, number=2)
+    before, begin, found = process.figures(), time.monotonic(), Counter[int]()
+    for number in range(20):
+        found += fuzz(process, 50, number=3 + number)
+    after = process.require_rest(before, megabytes=128)
+    print(f"{dict(found)} in {time.monotonic() - begin:.0f} s; {before} -> {after}")
+    assert sum(found.values()) >= 22_000

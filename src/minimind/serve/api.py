@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,9 +24,6 @@ from minimind.serve.runner import Runner, Stream
 from minimind.serve.schema import ChatBody, CompletionBody, GenerationBody
 
 __all__ = ["Service", "make_router"]
-
-# A client that takes nothing of its stream for so long is gone.
-SEND_SECONDS = 60.0
 
 
 @dataclass
@@ -232,10 +228,8 @@ class _EventStream(Response):
 
     async def _send(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        with suppress(TimeoutError):
-            async for content in self._chunks:
-                async with asyncio.timeout(SEND_SECONDS):
-                    await send({"type": "http.response.body", "body": content, "more_body": True})
+        async for content in self._chunks:
+            await send({"type": "http.response.body", "body": content, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

@@ -1,6 +1,7 @@
 """Routes and guard as one application, and the process that serves it."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, cast
@@ -12,17 +13,14 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from minimind.serve.api import Service, make_router
+from minimind.serve.connection import KEEP_ALIVE_SECONDS, MAX_HEADER_BYTES, Connection
 from minimind.serve.guard import SERVER_ERROR, Guard, Policy
 from minimind.serve.problems import Problem, problem_reply, validation_problem
 
 __all__ = ["build_app", "make_server", "run_server"]
 
-MAX_HEADER_BYTES = 16 * 1024
-HEADER_SECONDS = 10.0
-KEEP_ALIVE_SECONDS = 15
 DRAIN_SECONDS = 30
 MAX_CONNECTIONS = 1024
 
@@ -48,6 +46,9 @@ def build_app(service: Service, policy: Policy | None = None) -> ASGIApp:
 
 def run_server(app: ASGIApp, host: str, port: int) -> None:
     """Serve until SIGTERM or Ctrl-C; answers under way then have DRAIN_SECONDS to end."""
+    # What is loaded by now stays. Looked through again for each body of many lists, it would cost a second of each.
+    gc.collect()
+    gc.freeze()
     make_server(app, host, port).run()
 
 
@@ -58,7 +59,7 @@ def make_server(app: ASGIApp, host: str, port: int) -> uvicorn.Server:
             host=host,
             port=port,
             # The one of uvicorn's parsers that bounds headers.
-            http=_PatientProtocol,
+            http=Connection,
             ws="none",
             h11_max_incomplete_event_size=MAX_HEADER_BYTES,
             limit_concurrency=MAX_CONNECTIONS,
@@ -70,37 +71,6 @@ def make_server(app: ASGIApp, host: str, port: int) -> uvicorn.Server:
             log_level="warning",
         )
     )
-
-
-class _PatientProtocol(H11Protocol):
-    """uvicorn's HTTP, with an end to its patience: who has not sent a request's headers in time is dropped."""
-
-    def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
-        self._headers_due = self.loop.call_later(HEADER_SECONDS, self._drop_silent)
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self._is_serving:
-            self._headers_due.cancel()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._headers_due.cancel()
-        super().connection_lost(exc)
-
-    def on_response_complete(self) -> None:
-        super().on_response_complete()
-        # For the next request on the same connection; a quiet one is closed by its keep-alive time.
-        self._headers_due.cancel()
-        self._headers_due = self.loop.call_later(KEEP_ALIVE_SECONDS + HEADER_SECONDS, self._drop_silent)
-
-    def _drop_silent(self) -> None:
-        if not self._is_serving and not self.transport.is_closing():
-            self.transport.close()
-
-    @property
-    def _is_serving(self) -> bool:
-        return self.cycle is not None and not self.cycle.response_complete
 
 
 async def _on_problem(request: HttpRequest, error: Exception) -> Response:

@@ -19,6 +19,10 @@ from minimind.tokenizer import Tokenizer
 
 __all__ = ["ChatAsk", "chat_ask", "completion_requests"]
 
+# Each costs a server some 150 bytes until the reply is sent, and the reply 35. As many as evaluations ask for:
+# 128 prompts of 4,096 tokens, each token and the likeliest in its place.
+MAX_SCORES = 128 * 4096 * 2
+
 
 @dataclass(frozen=True)
 class ChatAsk:
@@ -120,6 +124,9 @@ def completion_requests(body: CompletionBody, tokenizer: Tokenizer, defaults: Sa
         prompts = [[tokenizer.bos_id, *tokenizer.encode(p)] if isinstance(p, str) else list(p) for p in given]
     except TokenizerError as error:
         raise Problem(400, str(error), param="prompt", code="invalid_value") from None
+    if any(index >= tokenizer.vocab_size for prompt in prompts for index in prompt):
+        message = f"prompt: expected ids from 0 to {tokenizer.vocab_size - 1}"
+        raise Problem(400, message, param="prompt", code="invalid_value")
     if len(prompts) * (body.n or 1) > 128:
         raise Problem(400, "prompts times n: expected at most 128", param="n", code="invalid_value")
     return _requests(
@@ -174,7 +181,7 @@ def _requests(
                 param="messages" if isinstance(body, ChatBody) else "prompt",
                 code="context_length_exceeded",
             )
-    return [
+    requests = [
         Request(
             prompt=prompt,
             sampling=_sampling(body, defaults, limit),
@@ -189,6 +196,20 @@ def _requests(
         for prompt in prompts
         for stream in range(body.n or 1)
     ]
+    num_scores = sum(_num_scores(request, room) for request in requests)
+    if num_scores > MAX_SCORES:
+        message = f"the reply could have {num_scores:,} log-probabilities; expected at most {MAX_SCORES:,}"
+        raise Problem(400, message, param="logprobs", code="invalid_value")
+    return requests
+
+
+def _num_scores(request: Request, room: int) -> int:
+    """The most log-probabilities that the answer can come to tell."""
+    if request.num_top is None:
+        return 0
+    size = len(request.prompt)
+    num_drawn = 0 if request.prompt_only else min(request.sampling.max_tokens, room - size)
+    return (num_drawn + size * request.score_prompt) * (request.num_top + 1)
 
 
 def _sampling(body: GenerationBody, defaults: Sampling, limit: int | None) -> Sampling:

@@ -4,6 +4,7 @@ The draws are those of `generation.py`: a request's random numbers come from its
 the same alone and among others.
 """
 
+import logging
 import random
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,6 +16,8 @@ from minimind.sampling import Sampling, draw, penalise
 from minimind.serve.request import Request, TokenScore
 
 __all__ = ["Chooser", "choose", "score"]
+
+log = logging.getLogger(__name__)
 
 _GREEDY = Sampling(temperature=0.0)
 
@@ -74,11 +77,29 @@ class Chooser:
         return logits.masked_fill(barred.to(logits.device), -torch.inf)
 
 
-def choose(logits: Tensor, choosers: Sequence[Chooser]) -> list[int]:
-    """The next id of each row of [n, V]."""
+def choose(logits: Tensor, choosers: Sequence[Chooser]) -> list[int | None]:
+    """The next id of each row of [n, V]; None for a row whose settings fail, which costs no other row its id."""
+    failed: list[int] = []
     if any(chooser.has_adjustments for chooser in choosers):
-        rows = zip(logits, choosers, strict=True)
-        logits = torch.stack([chooser.adjusted(row) if chooser.has_adjustments else row for row, chooser in rows])
+        rows = [_adjusted(row, chooser) for row, chooser in zip(logits, choosers, strict=True)]
+        failed = [place for place, row in enumerate(rows) if row is None]
+        logits = torch.stack([own if row is None else row for own, row in zip(logits, rows, strict=True)])
+    ids: list[int | None] = list(_drawn(logits, choosers))
+    for place in failed:
+        ids[place] = None
+    return ids
+
+
+def _adjusted(logits: Tensor, chooser: Chooser) -> Tensor | None:
+    try:
+        return chooser.adjusted(logits) if chooser.has_adjustments else logits
+    except Exception:
+        log.exception("a request's settings failed")
+        return None
+
+
+def _drawn(logits: Tensor, choosers: Sequence[Chooser]) -> list[int]:
+    """One draw for each row, those with equal settings together."""
     groups: dict[Sampling, list[int]] = {}
     for row, chooser in enumerate(choosers):
         groups.setdefault(chooser.settings, []).append(row)

@@ -223,8 +223,17 @@ class Engine:
             logits = logits[torch.tensor(sound, device=logits.device)]
             if not ready:
                 return events
-        ids = choose(logits, [row.chooser for row in ready])
-        for place, (row, index) in enumerate(zip(ready, ids, strict=True)):
+        events += self._choose(ready, logits)
+        self.counters.num_generated += len(ready)
+        return events
+
+    def _choose(self, ready: Sequence[Row], logits: Tensor) -> list[Event]:
+        """The next id of each row, and what becomes of it. A row that fails fails alone."""
+        events = []
+        for place, (row, index) in enumerate(zip(ready, choose(logits, [row.chooser for row in ready]), strict=True)):
+            if index is None:
+                events.append(self._fail(row, "its settings failed"))
+                continue
             scores: Sequence[TokenScore] = ()
             if row.request.num_top is not None:
                 scores = score(logits[place : place + 1], [index], row.request.num_top)
@@ -233,7 +242,6 @@ class Engine:
             except Exception as error:
                 event = Event(row.number, finish_reason="error", error=f"its text failed: {type(error).__name__}")
             events.append(event if event.finish_reason is None else self._end(row, event))
-        self.counters.num_generated += len(ready)
         return events
 
     def _score_prompt(self, row: Row, chunk: Chunk, states: Tensor) -> None:

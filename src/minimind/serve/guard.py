@@ -12,11 +12,12 @@ import json
 import logging
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from minimind.serve.problems import Problem, problem_reply
+from minimind.serve.problems import TWO_LENGTHS, Problem, problem_reply
 
 __all__ = ["LOOPBACK", "SERVER_ERROR", "Guard", "Policy"]
 
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 MAX_BODY_BYTES = 2**20
+# A field that is not known costs an error.
+MAX_KEYS = 1024
 BODY_SECONDS = 15.0
 SERVER_ERROR = Problem(500, "an error of the server; its log says more")
 # A page's own scripts and styles, and nothing from anywhere else.
@@ -98,6 +101,9 @@ class Guard:
         headers: dict[bytes, list[str]] = {}
         for name, value in scope["headers"]:
             headers.setdefault(name.lower(), []).append(value.decode("latin-1"))
+        if b"content-length" in headers and b"transfer-encoding" in headers:
+            # Where a proxy reads the one and this server the other, the rest of the body is a request of its own.
+            raise Problem(400, "Content-Length and Transfer-Encoding are given both", code=TWO_LENGTHS)
         hosts = headers.get(b"host", [])
         if len(hosts) != 1 or _host_name(hosts[0]) not in self._policy.hosts:
             raise Problem(
@@ -133,7 +139,7 @@ class Guard:
         except TimeoutError:
             raise Problem(408, "the body did not come in time", code="timeout") from None
         if content and scope["method"] != "GET":
-            _require_shallow(content)
+            _require_json(content)
         return bytes(content)
 
 
@@ -157,12 +163,22 @@ def _require_key(given: Iterable[str], key: str) -> None:
         raise Problem(401, "this server wants a key: Authorization: Bearer KEY", code="invalid_api_key")
 
 
-def _require_shallow(content: bytearray) -> None:
-    """JSON that cannot be read, because it is none or too deeply nested. Errors: Problem"""
+def _require_json(content: bytearray) -> None:
+    """JSON that can be read, and that costs no more than its size. Errors: Problem"""
     try:
-        json.loads(content, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        raise Problem(400, "the body is not JSON", code="invalid_json") from None
+        json.loads(content, parse_constant=_no_constant, object_pairs_hook=_require_few)
+    except (ValueError, RecursionError) as error:
+        message = str(error) if isinstance(error, _TooManyKeys) else "the body is not JSON"
+        raise Problem(400, message, code="invalid_json") from None
+
+
+class _TooManyKeys(ValueError):
+    pass
+
+
+def _require_few(pairs: list[tuple[str, Any]]) -> None:
+    if len(pairs) > MAX_KEYS:
+        raise _TooManyKeys(f"an object of the body has {len(pairs):,} keys; expected at most {MAX_KEYS:,}")
 
 
 def _no_constant(name: str) -> None:

@@ -5,7 +5,10 @@ from typing import Any
 
 from starlette.responses import JSONResponse
 
-__all__ = ["Problem", "problem_reply", "validation_problem"]
+__all__ = ["TWO_LENGTHS", "Problem", "problem_reply", "validation_problem"]
+
+# The code of a request whose end is in doubt: what follows it on the connection is not to be read.
+TWO_LENGTHS = "two_lengths"
 
 _TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 
@@ -32,6 +35,8 @@ def problem_reply(problem: Problem) -> JSONResponse:
     headers = {}
     if problem.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
+    if problem.code == TWO_LENGTHS:
+        headers["Connection"] = "close"
     if problem.status in (429, 503):
         headers["Retry-After"] = "1"
     return JSONResponse(problem.body(), problem.status, headers)

@@ -1,7 +1,8 @@
 """What a client may send: OpenAI's fields, each with bounds, and those that small models need beside them.
 
 A field that is not here is refused by name, for to ignore one would answer another question than was asked. Those that
-change nothing on a server of one's own are taken and ignored: see `_Ignored`.
+change nothing on a server of one's own are taken and ignored: see `_Ignored`. A list is refused at its first mistake,
+for to describe them all would cost more than any answer.
 """
 
 from typing import Annotated, Any, Literal
@@ -14,8 +15,9 @@ MAX_CHOICES = 16
 MAX_TOP = 20
 _Tokens = Annotated[int, Field(ge=1, le=1_000_000)]
 _Id = Annotated[int, Field(ge=0, le=10_000_000)]
+_Ids = Annotated[list[_Id], Field(min_length=1, fail_fast=True)]
 _StopString = Annotated[str, Field(min_length=1, max_length=256)]
-_Stops = Annotated[list[_StopString], Field(max_length=16)]
+_Stops = Annotated[list[_StopString], Field(max_length=16, fail_fast=True)]
 _Penalty = Annotated[float, Field(ge=-2, le=2)]
 _Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.-]+$")]
 
@@ -104,18 +106,18 @@ class ChatMessage(BaseModel):
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | Annotated[list[dict[str, Any]], Field(max_length=1024)] | None = None
+    content: str | Annotated[list[dict[str, Any]], Field(max_length=1024, fail_fast=True)] | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
-    tool_calls: Annotated[list[dict[str, Any]], Field(max_length=128)] | None = None
+    tool_calls: Annotated[list[dict[str, Any]], Field(max_length=128, fail_fast=True)] | None = None
 
 
 class ChatBody(GenerationBody):
     """POST /v1/chat/completions"""
 
-    messages: list[ChatMessage] = Field(min_length=1, max_length=2048)
+    messages: list[ChatMessage] = Field(min_length=1, max_length=2048, fail_fast=True)
     max_completion_tokens: _Tokens | None = None
-    tools: list[Tool] | None = Field(None, max_length=128)
+    tools: Annotated[list[Tool], Field(max_length=128, fail_fast=True)] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedChoice | None = None
     parallel_tool_calls: bool | None = None
     response_format: _ResponseFormat | None = None
@@ -131,9 +133,9 @@ class CompletionBody(GenerationBody):
     max_tokens: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
     prompt: (
         str
-        | Annotated[list[_Id], Field(min_length=1, max_length=1_000_000)]
-        | Annotated[list[str], Field(min_length=1, max_length=128)]
-        | Annotated[list[Annotated[list[_Id], Field(min_length=1)]], Field(min_length=1, max_length=128)]
+        | Annotated[list[_Id], Field(min_length=1, max_length=1_000_000, fail_fast=True)]
+        | Annotated[list[str], Field(min_length=1, max_length=128, fail_fast=True)]
+        | Annotated[list[_Ids], Field(min_length=1, max_length=128, fail_fast=True)]
     )
     echo: bool | None = None
     logprobs: int | None = Field(None, ge=0, le=MAX_TOP)

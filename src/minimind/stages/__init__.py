@@ -5,7 +5,7 @@ is imported until its verb is called. A new verb is a new module and a row in th
 what verbs share:
 
     training      fit.py, rows.py, trained.py; policy.py where a model learns from its own answers
-    evaluate      evaluation.py, evaluation_text.py, evaluation_tasks.py
+    evaluate      evaluation.py, evaluation_text.py, evaluation_tasks.py, evaluation_answers.py
     plan          planned.py, probe.py
     chat          dialogue.py, local_answers.py, remote_answers.py, adapters.py
     generate      prompts.py, continuations.py, answer_file.py
@@ -114,6 +114,7 @@ VERBS = {
         (
             "minimind evaluate runs/quickstart/sft --questions builtin://questions",
             "minimind evaluate runs/mine/pretrain --text data/mine --pairs blimp.jsonl --choices cmmlu.jsonl",
+            "minimind evaluate runs/mine/sft --answers math.jsonl --samples 8 --tool_calls tools.jsonl",
             "minimind evaluate runs/mine/sft --text data/mine --baseline runs/mine/pretrain/evaluation.json",
         ),
     ),

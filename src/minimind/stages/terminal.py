@@ -74,7 +74,7 @@ class AnswerView:
         for line in re.findall("[^\n]*\n|[^\n]+", piece):
             if is_thinking and not self._column:
                 self._screen.write(MARGIN, "dim")
-            # Before it is written: Ctrl-C may come right behind, and the line is then to be ended.
+            # Counted first: Ctrl-C may come as soon as the text is shown.
             self._column = 0 if line.endswith("\n") else self._column + len(line)
             self._screen.write(line, "dim" if is_thinking else "")
 

@@ -2,8 +2,8 @@
 
 from random import Random
 
-from minimind.data.builtin_skills import Exchange, Wordings, pick
-from minimind.data.builtin_words import COLOURS, ITEMS
+from minimind.builtin.skills import Exchange, Wordings, pick
+from minimind.builtin.words import COLOURS, ITEMS
 
 __all__ = ["draw_talk"]
 

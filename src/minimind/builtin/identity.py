@@ -2,7 +2,7 @@
 
 from random import Random
 
-from minimind.data.builtin_skills import Exchange, Skill, Value
+from minimind.builtin.skills import Exchange, Skill, Value
 
 __all__ = ["IDENTITY"]
 

@@ -2,8 +2,8 @@
 
 from random import Random
 
-from minimind.data.builtin_skills import Exchange, Skill, Value, Wordings, is_held_out, pick
-from minimind.data.builtin_words import COLOURS, ITEMS, PLACES, Item
+from minimind.builtin.skills import Exchange, Skill, Value, Wordings, is_held_out, pick
+from minimind.builtin.words import COLOURS, ITEMS, PLACES, Item
 
 __all__ = ["WORD_SKILLS"]
 

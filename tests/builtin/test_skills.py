@@ -2,7 +2,7 @@
 
 from random import Random
 
-from minimind.data.builtin_skills import Exchange, Skill, is_held_out
+from minimind.builtin.skills import Exchange, Skill, is_held_out
 
 NUMBERS = Skill(
     "numbers",

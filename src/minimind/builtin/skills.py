@@ -3,7 +3,7 @@
 A skill draws a *value* (a number, a pair of numbers, some words) and words a question about it with the one answer that
 counts as right. A fixed tenth of all values, chosen by hash, is held out: training never asks about them, the test asks
 about nothing else. So a right answer shows a rule that was learnt and not a line that was remembered.
-Read `builtin_word_skills.py` and `builtin_number_skills.py` for the skills, `builtin_conversations.py` for their use.
+Read `word_skills.py` and `number_skills.py` for the skills, `conversations.py` for their use.
 """
 
 from collections.abc import Callable, Mapping

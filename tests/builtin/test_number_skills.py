@@ -5,8 +5,8 @@ from random import Random
 
 import pytest
 
-from minimind.data.builtin_number_skills import NUMBER_SKILLS
-from minimind.data.builtin_skills import Exchange
+from minimind.builtin.number_skills import NUMBER_SKILLS
+from minimind.builtin.skills import Exchange
 from minimind.tools import calculate
 
 SKILLS = {skill.name: skill for skill in NUMBER_SKILLS}

@@ -4,8 +4,8 @@ from random import Random
 
 import pytest
 
-from minimind.data.builtin_identity import ANSWERS, IDENTITY, QUESTIONS
-from minimind.data.builtin_skills import Value
+from minimind.builtin.identity import ANSWERS, IDENTITY, QUESTIONS
+from minimind.builtin.skills import Value
 
 
 def drawn(language: str, held_out: bool) -> set[Value]:

@@ -2,14 +2,14 @@
 
 Each row is a conversation with the right answer in it and `gt` beside it, so the same rows serve fine-tuning, which
 learns the answer, and reinforcement learning, which drops it and compares. Values are parted by hash, as in
-`builtin_skills.py`: held-out sums are asked nowhere else.
+`skills.py`: held-out sums are asked nowhere else.
 """
 
 from collections.abc import Iterator
 from random import Random
 from typing import Any
 
-from minimind.data.builtin_skills import Wordings, is_held_out, pick
+from minimind.builtin.skills import Wordings, is_held_out, pick
 
 __all__ = ["builtin_sums"]
 

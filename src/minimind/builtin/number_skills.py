@@ -8,8 +8,8 @@ from collections.abc import Callable
 from operator import add, mul, sub
 from random import Random
 
-from minimind.data.builtin_skills import Exchange, Skill, Value, Wordings, pick
-from minimind.data.builtin_words import ITEMS
+from minimind.builtin.skills import Exchange, Skill, Value, Wordings, pick
+from minimind.builtin.words import ITEMS
 
 __all__ = ["NUMBER_SKILLS"]
 

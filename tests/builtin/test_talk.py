@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from minimind.data.builtin_talk import FACT_REASONING, draw_talk
+from minimind.builtin.talk import FACT_REASONING, draw_talk
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])

@@ -4,7 +4,7 @@
     builtin_questions       one question each, about values that no training conversation asks about
 
 English and Chinese, thinking on and off, one to three questions in a conversation. The values of each kind are parted
-by hash (`builtin_skills.is_held_out`), so a longer training set or another seed still shows none of the test's.
+by hash (`skills.is_held_out`), so a longer training set or another seed still shows none of the test's.
 """
 
 import json
@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from random import Random
 from typing import Any
 
-from minimind.data.builtin_identity import IDENTITY
-from minimind.data.builtin_number_skills import NUMBER_SKILLS
-from minimind.data.builtin_skills import Exchange, Skill
-from minimind.data.builtin_talk import draw_talk
-from minimind.data.builtin_word_skills import WORD_SKILLS
-from minimind.data.builtin_words import LANGUAGES
+from minimind.builtin.identity import IDENTITY
+from minimind.builtin.number_skills import NUMBER_SKILLS
+from minimind.builtin.skills import Exchange, Skill
+from minimind.builtin.talk import draw_talk
+from minimind.builtin.word_skills import WORD_SKILLS
+from minimind.builtin.words import LANGUAGES
 from minimind.tools import TOOLS, run_tool
 
 __all__ = ["SKILLS", "builtin_conversations", "builtin_questions"]

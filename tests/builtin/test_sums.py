@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from minimind.data.builtin import builtin_rows
+from minimind.builtin.corpus import builtin_rows
 from minimind.rl.prompts import read_prompts
 
 

@@ -4,10 +4,10 @@ from random import Random
 
 import pytest
 
-from minimind.data.builtin_conversations import builtin_conversations
-from minimind.data.builtin_skills import Exchange, is_held_out
-from minimind.data.builtin_word_skills import BY_ENGLISH, PROPERTIES, WORD_SKILLS
-from minimind.data.builtin_words import ITEMS
+from minimind.builtin.conversations import builtin_conversations
+from minimind.builtin.skills import Exchange, is_held_out
+from minimind.builtin.word_skills import BY_ENGLISH, PROPERTIES, WORD_SKILLS
+from minimind.builtin.words import ITEMS
 
 SKILLS = {skill.name: skill for skill in WORD_SKILLS}
 

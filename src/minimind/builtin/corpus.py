@@ -3,7 +3,7 @@
 Texts come from the packages of the extra `quickstart` and from a small file beside this one; `docs/corpus.md` lists
 their licences. They leave here as rows `{"text", "source", "lang"}`, each a document of a few paragraphs. Which
 documents are held out is not decided here: as for any corpus, it is the hash of the document.
-Conversations and questions are written by this project: read `builtin_conversations.py` next.
+Conversations and questions are written by this project: read `conversations.py` next.
 """
 
 import json
@@ -13,8 +13,8 @@ from importlib import import_module, resources
 from importlib.resources.abc import Traversable
 from typing import Any
 
-from minimind.data.builtin_conversations import builtin_conversations, builtin_questions
-from minimind.data.builtin_sums import builtin_sums
+from minimind.builtin.conversations import builtin_conversations, builtin_questions
+from minimind.builtin.sums import builtin_sums
 from minimind.errors import DataError
 
 __all__ = ["BUILTIN_NAMES", "builtin_rows", "builtin_texts"]
@@ -63,7 +63,7 @@ def builtin_texts() -> Iterator[dict[str, str]]:
         ("chatterbot-english", "en", _chatterbot("en"), "\n\n"),
         ("chatterbot-chinese", "zh", _chatterbot("zh"), "\n\n"),
         ("jupyterlab-chinese", "zh", _jupyterlab_messages(), "\n"),
-        ("prose-chinese", "zh", _own_file("builtin_chinese_prose.txt"), "\n\n"),
+        ("prose-chinese", "zh", _own_file("chinese_prose.txt"), "\n\n"),
     ):
         for chapter in paragraphs:
             for text in _documents(chapter, DOCUMENT_CHARACTERS[language], glue):
@@ -140,7 +140,7 @@ def _is_chinese_sentence(text: str) -> bool:
 
 def _own_file(name: str) -> Iterator[list[str]]:
     """A file of paragraphs beside this module."""
-    text = (resources.files("minimind.data") / name).read_text(encoding="utf-8")
+    text = (resources.files("minimind.builtin") / name).read_text(encoding="utf-8")
     yield PARAGRAPH_BREAK.split(text.strip())
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minimind.data.builtin import BUILTIN_NAMES, _documents, builtin_rows, builtin_texts
+from minimind.builtin.corpus import BUILTIN_NAMES, _documents, builtin_rows, builtin_texts
 from minimind.errors import DataError
 
 SOURCES = {

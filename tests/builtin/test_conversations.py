@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from minimind.data.builtin_conversations import SKILLS, builtin_conversations, builtin_questions
-from minimind.data.builtin_skills import Skill, Value
+from minimind.builtin.conversations import SKILLS, builtin_conversations, builtin_questions
+from minimind.builtin.skills import Skill, Value
 from minimind.messages import Conversation
 from minimind.tools import calculate
 
