@@ -194,7 +194,7 @@ def made(name: str) -> dict[str, Any]:
 
 def test_a_server_is_talked_with_as_a_model_is(talk: Talk, server: ScriptedServer) -> None:
     server.say(models("tiny"), streamed({"reasoning": "Hm."}, "你", "好"), streamed("again"), streamed("new"))
-    words = ("--endpoint.url", server.url, "--thinking")
+    words = ("--url", server.url, "--thinking")
     output = talk("hello", "/retry", "/new", "/system Be brief.", "world", "/save a", model="", words=words)
     assert output.startswith("thinking\n  │ Hm.\n你好\n") and "again\n" in output
     [first, second, third] = [body["messages"] for _, body, _ in server.asked[1:]]
@@ -225,7 +225,13 @@ def test_a_server_that_fails_does_not_end_the_program(talk: Talk, server: Script
 
 
 def test_one_side_to_talk_with_is_expected(talk: Talk, server: ScriptedServer) -> None:
-    for model, words in (("", ()), ("model", ("--endpoint.url", server.url))):
+    both = ("--url", server.url, "--endpoint.url", server.url)
+    for model, words in (
+        ("", ()),
+        ("model", ("--endpoint.url", server.url)),
+        ("model", ("--url", server.url)),
+        ("", both),
+    ):
         with pytest.raises(ConfigError, match="expected one to talk with"):
             talk(model=model, words=words)
     with pytest.raises(ConfigError, match="--adapters belong to a model here"):

@@ -137,7 +137,7 @@ VERBS = {
         "talk with a model or a server in the terminal",
         (
             "minimind chat runs/quickstart/sft",
-            "minimind chat --endpoint.url http://127.0.0.1:8000/v1",
+            "minimind chat --url http://127.0.0.1:8000/v1",
             "minimind chat runs/mine/sft --thinking --sampling.temperature 0.3",
         ),
     ),

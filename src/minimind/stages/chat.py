@@ -36,7 +36,8 @@ class ChatConfig(Config):
     positional: ClassVar[str] = "model"
 
     model: Path | None = Field(None, description="A run folder, a checkpoint, or a Hugging Face folder.")
-    endpoint: Endpoint | None = Field(None, description="A server that answers in place of a model here.")
+    url: str = Field("", description="A server that answers in place of a model here, such as https://host/v1.")
+    endpoint: Endpoint | None = Field(None, description="The same with more to say of it, in place of url.")
     adapters: list[Path] = Field(
         [], description="LoRA runs or PEFT folders; the first is in use until /adapter chooses another, or none."
     )
@@ -56,8 +57,8 @@ def run(config: ChatConfig) -> None:
             close = nearest(name, TOOLS)
             hint = f"did you mean {close}?" if close else f"expected some of {', '.join(TOOLS)}"
             raise ConfigError(f"tools has {name!r}, which is no built-in tool; {hint}")
-    if (config.model is None) == (config.endpoint is None):
-        raise ConfigError("expected one to talk with: a model's FOLDER, or --endpoint.url URL of a server")
+    if sum(map(bool, (config.model, config.url, config.endpoint))) != 1:
+        raise ConfigError("expected one to talk with: a model's FOLDER, --url of a server, or --endpoint.url and .name")
     answerer, adapters, title = _model(config) if config.model is not None else _server(config)
     for stream in (sys.stdin, sys.stdout):
         # A pipe may bring any bytes, and a terminal may lack a character: neither is a reason to stop.
@@ -92,10 +93,9 @@ def _model(config: ChatConfig) -> tuple[Answerer, Adapters, str]:
 
 
 def _server(config: ChatConfig) -> tuple[Answerer, None, str]:
-    assert config.endpoint is not None
     if config.adapters:
         raise ConfigError("--adapters belong to a model here; a server has names for its own: --endpoint.name NAME")
-    endpoint = config.endpoint.named()
+    endpoint = (config.endpoint or Endpoint(config.url)).named()
     return RemoteAnswerer(endpoint, config.sampling), None, f"{endpoint.name} at {endpoint.url}"
 
 
