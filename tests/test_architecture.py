@@ -178,4 +178,7 @@ def test_tests_mirror_the_source() -> None:
 
 def _is_overall(test: str) -> bool:
     # The page's own files are no Python; a browser tests them.
-    return test.startswith(("equalities/", "benchmarks/", "serve/test_page_")) or Path(test).stem.removeprefix("test_") in OVERALL
+    return (
+        test.startswith(("equalities/", "benchmarks/", "serve/test_page_"))
+        or Path(test).stem.removeprefix("test_") in OVERALL
+    )

@@ -148,6 +148,13 @@ def lines(rows: Sequence[Mapping[str, Any]]) -> str:
 def losses(first: int, last: int, scale: float = 1.0) -> list[dict[str, Any]]:
     """Rows of a training, a row a step; the loss of step n is `scale` times 10 / n."""
     return [
-        {"step": n, "loss": scale * 10 / n, "learning_rate": 0.01, "gradient_norm": 1.0, "tokens": n * 100, "seconds": n}
+        {
+            "step": n,
+            "loss": scale * 10 / n,
+            "learning_rate": 0.01,
+            "gradient_norm": 1.0,
+            "tokens": n * 100,
+            "seconds": n,
+        }
         for n in range(first, last + 1)
     ]

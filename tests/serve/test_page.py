@@ -88,7 +88,15 @@ def test_all_else_needs_the_key(site: Site, method: str, path: str) -> None:
 @pytest.mark.parametrize(
     "path",
     ["/../page.py", "/..%2fpage.py", "/%2e%2e/page.py", "/app.js/../../page.py", "/..%5cpage.py", "/%2e%2e%2fpage.py"]
-    + ["//page.py", "/./../page.py", "/%252e%252e/page.py", "/page.py", "/app.js%00.py", "/..;/page.py", "/web/../../page.py"],
+    + [
+        "//page.py",
+        "/./../page.py",
+        "/%252e%252e/page.py",
+        "/page.py",
+        "/app.js%00.py",
+        "/..;/page.py",
+        "/web/../../page.py",
+    ],
 )
 def test_no_path_leads_out_of_the_page(site: Site, path: str) -> None:
     status, content, _ = ask(site, "GET", path)

@@ -41,9 +41,8 @@ export function runList(pick) {
   return { node, show };
 }
 
-/** picked: name -> {color, data} */
-export function runTable(picked, runs) {
-  const chosen = [...picked.values()];
+/** chosen: [{color, data}, ...] */
+export function runTable(chosen, runs) {
   const columns = COLUMNS.filter((key) => chosen.some(({ data }) => data.last(key) !== null));
   const head = el("tr", {}, ...["runName", ...columns].map((key) => el("th", { scope: "col", textContent: t(key === "tokens" ? "axis_tokens" : key) })));
   const rows = chosen.map(({ color, data }) => {

@@ -48,7 +48,7 @@ export function mountTokenizer(root) {
     const group = (label, kind, names) => names.length
       ? [el("optgroup", { label: t(label) }, ...names.map((name) => el("option", { value: `${kind}:${name}`, textContent: name })))] : [];
     selects.forEach((select, index) => {
-      const none = index ? [el("option", { value: "", textContent: t("nothing") })] : [];
+      const none = index ? [el("option", { value: "", textContent: t("none") })] : [];
       select.replaceChildren(...none, ...group("served", "model", models), ...group("ofRuns", "run", runs));
       const known = [...select.options].map(({ value }) => value);
       if (Array.isArray(before) && known.includes(before[index])) select.value = before[index];

@@ -16,8 +16,9 @@ const FIRST = ["loss", "valid_loss", "bits_per_byte", "tokens_per_second", "lear
 export function mountTraining(root) {
   const options = { axis: "step", isLog: false, ...read("charts") };
   if (!AXES.includes(options.axis)) options.axis = "step";
-  // Name -> {color, data}, in the order in which they were picked; a run keeps its colour.
+  // Name -> {color, data}; a run keeps its colour.
   const picked = new Map();
+  const chosen = () => [...picked.values()].sort((one, other) => one.data.name.localeCompare(other.data.name));
   const charts = new Map();
   const list = runList(pick);
   const samples = sampleView();
@@ -111,17 +112,17 @@ export function mountTraining(root) {
     first.replaceChildren(...drawn(FIRST.filter((key) => keys.has(key))));
     more.replaceChildren(...drawn(others));
     rest.hidden = !others.length;
-    samples.show([...picked.values()]);
+    samples.show(chosen());
   }
 
   function drawTable() {
-    table.replaceChildren(...(picked.size ? [runTable(picked, runs)] : []));
+    table.replaceChildren(...(picked.size ? [runTable(chosen(), runs)] : []));
   }
 
   function drawn(keys) {
     return keys.map((key) => {
       if (!charts.has(key)) charts.set(key, lineChart(t(key)));
-      const series = [...picked.values()].map(({ color, data }) => ({ name: data.name, color, points: data.points(key, options.axis) }));
+      const series = chosen().map(({ color, data }) => ({ name: data.name, color, points: data.points(key, options.axis) }));
       charts.get(key).draw(series, options);
       return charts.get(key).node;
     });

@@ -39,7 +39,7 @@ const WORDS = {
   settings: ["Settings", "设置"], sampling: ["Sampling", "采样"], samplingHint: ["Empty: the server's own.", "留空则使用服务器默认值。"],
   temperature: ["Temperature", "温度"], top_p: ["Top p", "Top p"], top_k: ["Top k", "Top k"], min_p: ["Min p", "Min p"],
   repetition_penalty: ["Repetition penalty", "重复惩罚"], max_tokens: ["Longest answer", "最长回答"], seed: ["Seed", "随机种子"],
-  standard: ["standard", "默认"], system: ["System message", "系统消息"],
+  standard: ["default", "默认"], system: ["System message", "系统消息"],
   tools: ["Tools", "工具"], toolsHint: ["What the model may ask for. You are asked before each call.", "模型可以请求的工具。每次调用前都会询问你。"],
   call: ["The model wants to use", "模型想使用"], called: ["Tool", "工具"], result: ["Result", "结果"],
   run: ["Run", "运行"], decline: ["Decline", "拒绝"], declined: ["You declined this call.", "你拒绝了此调用。"],unknownTool: ["This server has no such tool.", "此服务没有这个工具。"],
@@ -57,7 +57,7 @@ const WORDS = {
   axis_step: ["Steps", "步数"], axis_tokens: ["Tokens", "词元"], axis_seconds: ["Time", "时间"], seconds: ["Time", "时间"],
   more: ["More measures", "更多指标"], runName: ["Run", "训练"], broken: ["Lines that could not be read: {0}", "无法读取的行：{0}"],
 
-  typeText: ["Text", "文本"], compare: ["Compare with", "对比"], nothing: ["nothing", "无"], of: ["Tokenizer", "分词器"],
+  typeText: ["Text", "文本"], compare: ["Compare with", "对比"], none: ["nothing", "无"], of: ["Tokenizer", "分词器"],
   tokenizerText: [
     "How a model reads text: as pieces of its vocabulary, each with a number. A part of a character is shown as its bytes.",
     "模型如何读取文本：词表中的片段，每个有一个编号。不完整的字符以字节显示。",
