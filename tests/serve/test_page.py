@@ -87,14 +87,19 @@ def test_all_else_needs_the_key(site: Site, method: str, path: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/../page.py", "/..%2fpage.py", "/%2e%2e/page.py", "/app.js/../../page.py", "/..%5cpage.py", "/%2e%2e%2fpage.py"]
-    + [
-        "//page.py",
-        "/./../page.py",
-        "/%252e%252e/page.py",
+    [
         "/page.py",
-        "/app.js%00.py",
+        "//page.py",
+        "/../page.py",
+        "/./../page.py",
+        "/..%2fpage.py",
+        "/..%5cpage.py",
+        "/%2e%2e/page.py",
+        "/%2e%2e%2fpage.py",
+        "/%252e%252e/page.py",
         "/..;/page.py",
+        "/app.js/../../page.py",
+        "/app.js%00.py",
         "/web/../../page.py",
     ],
 )
@@ -233,11 +238,13 @@ def test_what_is_no_run_or_no_place_in_it_is_refused(site: Site, query: str, sta
 
 def test_the_page_makes_no_html_of_text_and_asks_nobody_else() -> None:
     """What a browser cannot show to be absent: other ways to write HTML or run text, and addresses elsewhere."""
-    ways = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|createContextualFragment|srcdoc|eval\(|Function\("
+    ways = (
+        r"innerHTML|outerHTML|insertAdjacentHTML|setHTML|document\.write|DOMParser|createContextualFragment|srcdoc|"
+        r"eval\(|Function\("
+    )
     for path in FILES:
         text = path.read_text(encoding="utf-8")
         assert re.findall(ways, text) == [], path.name
-        assert set(re.findall(r"(?:https?:)?//[\w.]+\.\w+[^\s\"']*", re.sub(r"^ *// .*$", "", text, flags=re.M))) <= {
-            "http://www.w3.org/2000/svg"
-        }, path.name
+        addresses = re.findall(r"(?:https?:)?//\w[\w.]+[^\s\"']*", text)
+        assert set(addresses) <= {"http://www.w3.org/2000/svg"}, path.name
         assert len(text.splitlines()) <= 260, path.name

@@ -10,6 +10,7 @@ from tests.serve import browser
 from tests.serve.browser import Site, Visit, losses, write_run
 
 from minimind.serve.guard import Policy
+from minimind.serve.page import WEB
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -18,7 +19,7 @@ KEY = "0123456789abcdef0123456789abcdef"
 VIEWS = ("chat", "training", "tokenizer")
 LONG = "averylongwordwithoutanyspaces" * 12
 
-# The ratio of the luminances (WCAG 2.2, 1.4.3) of every text that is seen and what lies behind it, where it is below 4.5.
+# The ratio of the luminances (WCAG 2.2, 1.4.3) of each text that is seen and its ground, where it is below 4.5.
 CONTRAST = """() => {
   const parse = (color) => {
     const pixel = new OffscreenCanvas(1, 1).getContext("2d");
@@ -39,9 +40,11 @@ CONTRAST = """() => {
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   for (let text = walker.nextNode(); text; text = walker.nextNode()) {
     const node = text.parentElement;
-    if (!text.data.trim() || !node.checkVisibility({ opacityProperty: true }) || node.closest(":disabled, noscript, .unseen")) continue;
+    if (!text.data.trim() || !node.checkVisibility({ opacityProperty: true })) continue;
+    if (node.closest(":disabled, noscript, .unseen")) continue;
     const style = getComputedStyle(node);
-    const [one, other] = [parse(node instanceof SVGElement ? style.fill : style.color), behind(node)].map(luminance);
+    const ink = parse(node instanceof SVGElement ? style.fill : style.color);
+    const [one, other] = [ink, behind(node)].map(luminance);
     const ratio = (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
     if (ratio < 4.5) found.push(`${text.data.trim().slice(0, 30)}: ${ratio.toFixed(2)}`);
   }
@@ -49,8 +52,8 @@ CONTRAST = """() => {
 }"""
 
 # What has no name for a screen reader.
-NAMELESS = """() => [...document.querySelectorAll("button, input:not([hidden]), select, textarea, a, svg[role=img], dialog")]
-  .filter((node) => !(node.ariaLabel || node.textContent.trim() || node.labels?.length || node.getAttribute("aria-labelledby")))
+NAMELESS = """() => [...document.querySelectorAll("a, button, dialog, input:not([hidden]), select, svg[role], textarea")]
+  .filter((node) => !node.ariaLabel && !node.textContent.trim() && !node.labels?.length)
   .map((node) => node.outerHTML)"""
 
 
@@ -83,15 +86,13 @@ def test_the_language_is_the_browsers_until_another_is_chosen(chrome: "Browser",
 
 def test_every_word_is_there_in_both_languages(visit: Visit) -> None:
     """Words that are asked for and not there are shown by their keys."""
-    script = """async () => {
-      const texts = await Promise.all(["chat", "composer", "chatlist", "message", "calls", "tokens", "settings", "training", "runlist",
-        "samples", "chart", "tokenizer", "app", "api"].map((name) => fetch(`${name}.js`).then((reply) => reply.text())));
-      const frame = await (await fetch("index.html")).text();
+    script = """async (names) => {
+      const texts = await Promise.all(names.map((name) => fetch(name).then((reply) => reply.text())));
       const { t } = await import("/words.js");
-      const keys = [...texts.join().matchAll(/\\bt\\("(\\w+)"/g), ...frame.matchAll(/data-t="(\\w+)"/g)].map((found) => found[1]);
-      return [keys.length, keys.filter((key) => t(key, 0) === key)];
+      const uses = [...texts.join().matchAll(/\\bt\\("(\\w+)"|data-t="(\\w+)"/g)].map((found) => found[1] ?? found[2]);
+      return [uses.length, uses.filter((key) => t(key, 0) === key)];
     }"""
-    number, missing = visit.tab.evaluate(script)
+    number, missing = visit.tab.evaluate(script, [path.name for path in WEB.iterdir()])
     assert number > 70
     assert missing == []
 
@@ -103,6 +104,7 @@ def test_the_theme_follows_the_system_until_one_is_chosen(chrome: "Browser", sit
     with browser.visit(chrome, site.url, color_scheme="dark") as visit:
         assert is_dark(visit)
         visit.tab.emulate_media(color_scheme="light")
+        expect(visit.tab.get_by_role("button", name="Dark")).to_be_visible()
         assert not is_dark(visit)
         visit.tab.get_by_role("button", name="Dark").click()
         visit.tab.reload()
@@ -158,8 +160,8 @@ def test_a_phone_does_not_scroll_sideways(chrome: "Browser", site: Site, width: 
         for view in VIEWS:
             go(visit, view)
             # The window, and the part of it that scrolls up and down.
-            script = """() => [document.documentElement, ...document.querySelectorAll("main, .view:not([hidden]), .thread, .page")]
-              .filter((node) => node.scrollWidth > node.clientWidth + 1).map((node) => `${node.tagName}.${node.className}`)"""
+            script = """() => [...document.querySelectorAll("html, main, .view:not([hidden]), .thread, .page")]
+              .filter((node) => node.scrollWidth > node.clientWidth + 1).map((node) => node.className)"""
             assert visit.tab.evaluate(script) == [], view
             assert visit.tab.evaluate("innerWidth") == width
             header = visit.tab.locator("header").bounding_box()
@@ -220,8 +222,9 @@ def test_a_server_that_is_gone_is_said(chrome: "Browser", site: Site) -> None:
 
 def test_blocked_storage_does_not_break_the_page(chrome: "Browser", site: Site) -> None:
     with browser.visit(chrome, site.url) as visit:
-        blocked = "Object.defineProperty(window, 'localStorage', { get() { throw new DOMException('no', 'SecurityError'); } });"
-        visit.tab.add_init_script(blocked + blocked.replace("localStorage", "sessionStorage"))
+        refuse = "{ get() { throw new DOMException('no', 'SecurityError'); } }"
+        for name in ("localStorage", "sessionStorage"):
+            visit.tab.add_init_script(f"Object.defineProperty(window, '{name}', {refuse});")
         visit.tab.reload()
         site.server.say("one")
         visit.ask("hi")

@@ -116,7 +116,8 @@ def test_a_broken_line_costs_itself_alone(run: Path, folder: RunsFolder, line: b
 
 
 def test_what_is_no_finite_number_is_left_out(run: Path, folder: RunsFolder) -> None:
-    row = '{"step": 1, "a": NaN, "b": Infinity, "c": 1e999, "d": null, "e": "x", "f": true, "g": [1], "h": 2.5, "\\ud800": 1}'
+    odd = '"a": NaN, "b": Infinity, "c": 1e999, "d": null, "e": "x", "f": true, "g": [1], "\\ud800": 1'
+    row = f'{{"step": 1, {odd}, "h": 2.5}}'
     (run / "metrics.jsonl").write_text(row + "\n" + json.dumps({"step": 2} | {f"m{n}": n for n in range(500)}) + "\n")
     first, second = folder.rows("a/pretrain", "metrics", 0, "")["rows"]
     assert first == {"step": 1, "h": 2.5}

@@ -15,8 +15,10 @@ const NUM_ALTERNATIVES = 5;
 /** {model, think, tokens, system, tools: names, temperature, ...} */
 export function loadSettings() {
   const value = read("settings");
-  const known = value && typeof value === "object" && !Array.isArray(value) ? value : {};
-  return { ...known, tools: Array.isArray(known.tools) ? known.tools : [], system: typeof known.system === "string" ? known.system : "" };
+  const known = Object.entries(value && typeof value === "object" ? value : {});
+  const plain = Object.fromEntries(known.filter(([, one]) => ["string", "boolean"].includes(typeof one)));
+  const tools = Array.isArray(value?.tools) ? value.tools : [];
+  return { system: "", ...plain, tools: tools.filter((name) => typeof name === "string") };
 }
 
 export const saveSettings = (settings) => write("settings", settings);

@@ -69,7 +69,8 @@ const WORDS = {
   first: ["The first {0} are shown.", "仅显示前 {0} 个。"],
 };
 
-export const language = read("language") ?? (navigator.language.startsWith("zh") ? "zh" : "en");
+const chosen = read("language");
+export const language = ["en", "zh"].includes(chosen) ? chosen : navigator.language.startsWith("zh") ? "zh" : "en";
 
 /** The word, with `{0}` and so on filled in; what has none is called by its key. */
 export function t(key, ...values) {
