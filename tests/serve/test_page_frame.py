@@ -52,7 +52,7 @@ CONTRAST = """() => {
 }"""
 
 # What has no name for a screen reader.
-NAMELESS = """() => [...document.querySelectorAll("a, button, dialog, input:not([hidden]), select, svg[role], textarea")]
+NAMELESS = """() => [...document.querySelectorAll("a, button, input:not([hidden]), select, svg[role], textarea")]
   .filter((node) => !node.ariaLabel && !node.textContent.trim() && !node.labels?.length)
   .map((node) => node.outerHTML)"""
 

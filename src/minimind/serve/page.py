@@ -29,7 +29,7 @@ MAX_TOKENIZER_BYTES = 32 * 2**20
 _Name = Annotated[str, Field(min_length=1, max_length=1024)]
 
 
-class ToolBody(BaseModel):
+class _ToolBody(BaseModel):
     """POST /page/tool"""
 
     model_config = ConfigDict(extra="forbid")
@@ -38,7 +38,7 @@ class ToolBody(BaseModel):
     arguments: Annotated[dict[str, Any], Field(max_length=16)]
 
 
-class TokenizeBody(BaseModel):
+class _TokenizeBody(BaseModel):
     """POST /page/tokenize"""
 
     model_config = ConfigDict(extra="forbid")
@@ -75,7 +75,7 @@ def make_page_router(
         return {"tools": [tool.schema for tool in TOOLS.values()]}
 
     @router.post("/page/tool")
-    def call_tool(body: ToolBody) -> dict[str, str]:
+    def call_tool(body: _ToolBody) -> dict[str, str]:
         if body.name not in TOOLS:
             raise Problem(404, "this server has no such tool", param="name", code="tool_not_found")
         # A message of an error may quote a lone surrogate of the arguments, which no reply can hold.
@@ -86,7 +86,7 @@ def make_page_router(
         return {"models": list(tokenizers), "runs": list(folder.tokenizers())}
 
     @router.post("/page/tokenize")
-    def tokenize(body: TokenizeBody) -> dict[str, Any]:
+    def tokenize(body: _TokenizeBody) -> dict[str, Any]:
         kind, _, name = body.tokenizer.partition(":")
         tokenizer = tokenizers.get(name) if kind == "model" else _of_run(folder, name) if kind == "run" else None
         if tokenizer is None:
