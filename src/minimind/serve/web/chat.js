@@ -28,8 +28,9 @@ export function mountChat(root) {
   const side = chatList({ open, remove, add, tell });
   const panel = settingsPanel(settings, changed, () => togglePanel(false));
   const ask = composer(settings, { send: put, stop, changed, togglePanel });
-  const toSide = iconButton("menu", t("chats"), () => side.node.classList.toggle("open"), { className: "quiet icon to-side" });
-  root.append(side.node, el("section", { className: "talk" }, toSide, thread, spoken, notice, ask.node), panel.node);
+  const toSide = iconButton("menu", t("chats"), () => side.node.classList.add("open"), { className: "quiet icon to-side" });
+  const closeSide = () => side.node.classList.remove("open");
+  root.append(side.node, el("section", { className: "talk", on: { pointerdown: closeSide } }, toSide, thread, spoken, notice, ask.node), panel.node);
 
   function tell(text = "", isError = false) {
     notice.replaceChildren(...(text ? [isError ? errorLine(text) : el("p", { className: "note", textContent: text })] : []));
@@ -57,7 +58,7 @@ export function mountChat(root) {
 
   function open(other) {
     chat = other ?? newChat();
-    side.node.classList.remove("open");
+    closeSide();
     tell();
     render();
     ask.focus();

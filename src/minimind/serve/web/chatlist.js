@@ -1,6 +1,6 @@
 // The conversations at the side: open one, delete one, take all out to a file and in from one.
 
-import { button, download, el, iconButton } from "./dom.js";
+import { button, download, el, icon, iconButton } from "./dom.js";
 import { exported, imported, ImportError } from "./store.js";
 import { t } from "./words.js";
 
@@ -12,6 +12,7 @@ export function chatList(actions) {
   const file = el("input", { type: "file", accept: ".jsonl,.json,application/json", hidden: true, on: { change: load } });
   const out = button(t("exportAll"), () => download("minimind-chats.jsonl", exported(chats), "application/jsonl"), { className: "quiet" });
   const fresh = button(t("newChat"), () => actions.open(null), { className: "new" });
+  fresh.prepend(icon("plus"));
   node.append(fresh, list, el("p", { className: "row" }, out, button(t("importAll"), () => file.click(), { className: "quiet" }), file));
 
   async function load() {

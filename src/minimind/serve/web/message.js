@@ -55,7 +55,7 @@ export function messageView(message, { actions, isRunning, withTokens }) {
 
 const isEmpty = ({ role, content, calls, error, reasoning }) => role === "assistant" && !content && !calls.length && !error && !reasoning;
 
-const speed = ({ tokens, seconds }) => t("figures", tokens, seconds.toFixed(1));
+const speed = ({ tokens, seconds }) => t("figures", tokens, seconds.toFixed(seconds < 1 ? 2 : 1));
 
 function copyButton(message) {
   const text = () => message.content || message.reasoning || JSON.stringify(toMessages({ system: "", messages: [message] }));

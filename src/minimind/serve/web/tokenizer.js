@@ -31,17 +31,27 @@ export function mountTokenizer(root) {
 
   async function update() {
     control.abort();
-    const mine = (control = new AbortController());
+    const { signal } = (control = new AbortController());
+    notice.replaceChildren();
+    const [one, other] = await Promise.all(selects.map((select, index) => readBy(select.value, results[index], signal)));
+    if (one && other && one.fingerprint === other.fingerprint) notice.replaceChildren(el("p", { className: "note", textContent: t("same") }));
+  }
+
+  /** What a tokenizer makes of the text, shown in `node`; null where there is none, or the text has changed meanwhile. */
+  async function readBy(tokenizer, node, signal) {
     const text = input.value;
+    node.classList.add("busy");
+    let [found, nodes] = [null, []];
     try {
-      const asked = selects.map(({ value }) => value && post("page/tokenize", { tokenizer: value, text }, mine.signal));
-      const found = await Promise.all(asked);
-      results.forEach((node, index) => node.replaceChildren(...(found[index] ? shown(found[index], text) : [])));
-      const isSame = found[0] && found[1] && found[0].fingerprint === found[1].fingerprint;
-      notice.replaceChildren(...(isSame ? [el("p", { className: "note", textContent: t("same") })] : []));
+      if (tokenizer) found = await post("page/tokenize", { tokenizer, text }, signal);
+      if (found) nodes = shown(found, text);
     } catch (error) {
-      if (!mine.signal.aborted) notice.replaceChildren(errorLine(error.message));
+      nodes = [errorLine(error.message)];
     }
+    if (signal.aborted) return null;
+    node.classList.remove("busy");
+    node.replaceChildren(...nodes);
+    return found;
   }
 
   function fill({ models, runs }) {

@@ -5,6 +5,7 @@ import { el } from "./dom.js";
 import { t } from "./words.js";
 
 const EDGES = [0.05, 0.2, 0.5, 0.9];
+const GAP = 6;
 
 /** tokens: [[text, logprob, [[text, logprob], ...]], ...] */
 export function tokenView(tokens) {
@@ -49,8 +50,10 @@ function point(tip, span, [text, logprob, top]) {
   tip.replaceChildren(el("table", { "aria-label": t("probability") }, ...rows));
   tip.hidden = false;
   const room = tip.parentElement.clientWidth - tip.offsetWidth;
+  const [token, frame] = [span.getBoundingClientRect(), span.closest(".thread").getBoundingClientRect()];
+  const isLow = token.bottom + tip.offsetHeight + GAP > frame.bottom && token.top - tip.offsetHeight - GAP > frame.top;
   tip.style.left = `${Math.max(0, Math.min(span.offsetLeft, room))}px`;
-  tip.style.top = `${span.offsetTop + span.offsetHeight + 6}px`;
+  tip.style.top = `${isLow ? span.offsetTop - tip.offsetHeight - GAP : span.offsetTop + span.offsetHeight + GAP}px`;
 }
 
 const percent = (share) => (share < 0.0005 ? "< 0.1 %" : `${(share * 100).toFixed(1)} %`);
