@@ -142,7 +142,7 @@ VERBS = {
         ),
     ),
     "serve": Verb(
-        "answer OpenAI's clients with a model",
+        "answer OpenAI's clients, and a browser, with a model",
         (
             "minimind serve runs/quickstart/sft",
             "minimind serve runs/mine/sft --adapters runs/mine/lora --port 8080 --precision bf16",
