@@ -68,6 +68,8 @@ class Visit:
 def launch() -> Iterator["Browser"]:
     """Chromium, without a window; skips where there is none."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    # A machine may be busy; what never comes is waited for longer, and nothing else.
+    sync_api.expect.set_options(timeout=15_000)
     names = ("chromium", "chromium-browser", "google-chrome")
     path = next((found for name in names if (found := shutil.which(name))), None)
     if path is None:

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 from playwright.sync_api import expect
 from tests.serve.browser import Site, Visit
@@ -27,6 +28,19 @@ def test_an_answer_streams(site: Site, visit: Visit) -> None:
     expect(visit.tab.get_by_role("button", name="Stop")).to_be_visible()
     assert visit.answers() == ["hello there, hello world"]
     expect(visit.tab.locator("[aria-live]").first).to_contain_text("Answer complete. hello there")
+
+
+def test_who_asks_before_the_models_are_known_waits_for_them(site: Site, visit: Visit) -> None:
+    held: list[Any] = []
+    visit.tab.route("**/v1/models", lambda route: held.append(route))
+    visit.tab.reload()
+    site.server.say("here I am")
+    visit.ask("hi")
+    visit.tab.wait_for_timeout(200)
+    assert visit.posted("/v1/chat/completions") == []
+    held[0].continue_()
+    assert visit.answers() == ["here I am"]
+    assert visit.posted("/v1/chat/completions")[0]["model"] == "scripted"
 
 
 def test_escape_stops_and_keeps_what_has_come(site: Site, visit: Visit) -> None:
@@ -111,6 +125,22 @@ def test_reloading_keeps_conversations_and_deleting_does_not(site: Site, visit: 
     visit.tab.locator(".current").get_by_role("button", name="Delete").click()
     visit.tab.reload()
     expect(visit.tab.locator(".title")).to_have_text(["second"])
+
+
+def test_two_tabs_do_not_overwrite_each_others_conversations(site: Site, visit: Visit) -> None:
+    other = visit.tab.context.new_page()
+    other.goto(site.url)
+    site.server.say("one", "two")
+    visit.ask("first")
+    visit.wait_idle()
+    expect(other.locator(".title")).to_have_text(["first"])
+    other.locator(".question").fill("second")
+    other.locator(".question").press("Enter")
+    expect(other.locator(".assistant > .body")).to_have_text("two")
+    expect(visit.tab.locator(".title")).to_have_text(["second", "first"])
+    other.reload()
+    expect(other.locator(".title")).to_have_text(["second", "first"])
+    assert visit.answers() == ["one"]
 
 
 def test_an_answer_goes_on_while_its_reader_looks_elsewhere(site: Site, visit: Visit) -> None:

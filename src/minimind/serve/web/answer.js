@@ -3,14 +3,15 @@
 import { stream } from "./api.js";
 import { newCall, toMessages } from "./store.js";
 
-/** Fills `message`, the conversation's last, and calls `refresh` for each piece. What goes wrong is in the message. */
+/** Fills `message`, the conversation's last, and calls `refresh` for each piece. What goes wrong is in the message.
+ * fields: gives those of the request beside the messages */
 export async function answer(chat, message, fields, signal, refresh) {
-  const body = { ...fields, messages: toMessages({ ...chat, messages: chat.messages.slice(0, -1) }) };
+  const messages = toMessages({ ...chat, messages: chat.messages.slice(0, -1) });
   // Until it has ended it is unfinished, should the tab be closed meanwhile.
   message.note = "stopped";
   const began = performance.now();
   try {
-    for await (const { choices, usage } of stream("v1/chat/completions", body, signal)) {
+    for await (const { choices, usage } of stream("v1/chat/completions", { ...(await fields()), messages }, signal)) {
       if (choices[0]) take(message, choices[0]);
       if (usage) message.figures = { tokens: usage.completion_tokens, seconds: (performance.now() - began) / 1000 };
       refresh();

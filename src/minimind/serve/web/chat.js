@@ -5,6 +5,7 @@ import { get, post } from "./api.js";
 import { chatList } from "./chatlist.js";
 import { composer } from "./composer.js";
 import { button, el, errorLine, iconButton } from "./dom.js";
+import { editor } from "./editor.js";
 import { messageView } from "./message.js";
 import { loadSettings, requestFields, saveSettings, settingsPanel } from "./settings.js";
 import { read, write } from "./storage.js";
@@ -20,6 +21,7 @@ export function mountChat(root) {
   let chats = loadChats();
   let chat = chats.find(({ id }) => id === read("open")) ?? newChat();
   let schemas = [];
+  let loading = null;
   let views = [];
 
   const thread = el("div", { className: "thread" });
@@ -120,22 +122,13 @@ export function mountChat(root) {
 
   /** In the place of the message; what follows it is dropped when it is sent again. */
   function edit(index) {
-    const area = el("textarea", { value: chat.messages[index].content, rows: 3, maxLength: 200000, "aria-label": t("edit") });
-    const again = () => {
-      if (!area.value.trim()) return;
+    const again = (content) => {
       chat.messages.splice(index);
-      put(area.value);
+      put(content);
     };
-    area.addEventListener("keydown", (event) => {
-      if (event.key === "Escape") render();
-      if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
-        event.preventDefault();
-        again();
-      }
-    });
-    views[index].node.replaceChildren(el("div", { className: "editing" }, area, el("p", { className: "row end" },
-      el("small", { className: "note", textContent: t("editHint") }), button(t("cancel"), render), button(t("send"), again, { className: "main" }))));
-    area.focus();
+    const box = editor(chat.messages[index].content, again, render);
+    views[index].node.replaceChildren(box.node);
+    box.focus();
   }
 
   function put(content) {
@@ -158,7 +151,10 @@ export function mountChat(root) {
     if (chat === asked) render();
     if (chat === asked) ask.focus();
     spoken.textContent = t("answering");
-    const fields = { ...requestFields(settings, schemas), model: ask.model() };
+    const fields = async () => {
+      await ready();
+      return { ...requestFields(settings, schemas), model: ask.model() };
+    };
     await answer(asked, message, fields, control.signal, refresher(asked));
     running.delete(asked);
     if (!chats.includes(asked)) return;
@@ -223,6 +219,20 @@ export function mountChat(root) {
     else if (chat === asked) renderLast();
   }
 
+  /** The server's models and tools are known. They are asked for once, and again after a failure. */
+  function ready() {
+    loading ??= Promise.all([get("v1/models"), get("page/tools")]).then(([models, { tools }]) => {
+      ask.offer(models.data.map(({ id }) => id));
+      schemas = tools;
+      panel.offer(tools);
+      if (chat.messages.length && !running.has(chat)) renderLast();
+    }).catch((error) => {
+      loading = null;
+      throw error;
+    });
+    return loading;
+  }
+
   function stop() {
     running.get(chat)?.abort();
   }
@@ -242,13 +252,7 @@ export function mountChat(root) {
     if (known === chat && known) render();
     else list();
   });
-  const fail = (error) => tell(error.message, true);
-  get("v1/models").then(({ data }) => ask.offer(data.map(({ id }) => id)), fail);
-  get("page/tools").then(({ tools }) => {
-    schemas = tools;
-    panel.offer(tools);
-    render();
-  }, fail);
   render();
+  ready().catch((error) => tell(error.message, true));
   return { show: () => ask.focus() };
 }
