@@ -20,7 +20,7 @@ from minimind.training.settings import TrainConfig
 
 SCRIPTS = (
     *("padding", "compute_rate", "against_transformers", "time_to_loss", "prepare"),
-    *("generation", "serving", "against_llama_cpp"),
+    *("generation", "serving", "against_llama_cpp", "lm_harness"),
 )
 TEXTS = [f"The {word} number {n} went home. 第{n}个故事。" * (n % 5 + 1) for n, word in enumerate(["old", "red"] * 12)]
 

@@ -260,7 +260,7 @@ def test_a_prompt_of_ids_is_scored_as_evaluations_need_it(
     assert text.choices[0].logprobs.text_offset[0] == 0
 
 
-def test_what_lm_eval_sends_is_scored_as_our_own_evaluation_scores_it(running: Running) -> None:
+def test_what_lm_eval_sends_is_scored_as_our_own_evaluation_scores_it(client: openai.OpenAI) -> None:
     """Its local-completions asks for one token more than it scores, and leaves out the last one that it is told."""
     # The server scores among the tokenizer's ids alone, so the rows that this model has beyond them are left out.
     weights = random_model().state_dict()
@@ -273,20 +273,11 @@ def test_what_lm_eval_sends_is_scored_as_our_own_evaluation_scores_it(running: R
     # Where EOS is drawn, too, it has to be told: else the last token of the continuation would be left out.
     ends = prompts[drawn == TOKENIZER.eos_id][0].tolist()
     requests = [EvalRequest((1,), (60, 70, 80)), EvalRequest(tuple(ends[:2]), tuple(ends[2:]))]
-    body = {
-        "model": "tiny",
-        "prompt": [[*request.context, *request.ids] for request in requests],
-        "temperature": 0,
-        "max_tokens": 1,
-        "logprobs": 1,
-        "seed": 1234,
-        "echo": True,
-    }
-    headers = {"Authorization": "Bearer ", "Content-Type": "application/json"}
-    asked = urllib.request.Request(f"{running.url}/v1/completions", json.dumps(body).encode(), headers)
-    choices = sorted(json.load(urllib.request.urlopen(asked))["choices"], key=lambda choice: choice["index"])
+    ids = [[*request.context, *request.ids] for request in requests]
+    settings = {"temperature": 0, "max_tokens": 1, "logprobs": 1, "seed": 1234, "echo": True}
+    choices = client.completions.create(model="tiny", prompt=ids, **settings).choices
     for request, choice, expected in zip(requests, choices, log_likelihoods(model, requests), strict=True):
-        told, tops = choice["logprobs"]["token_logprobs"], choice["logprobs"]["top_logprobs"]
+        told, tops = choice.logprobs.token_logprobs, choice.logprobs.top_logprobs
         place = len(request.context)
         assert sum(told[place:-1]) == pytest.approx(expected.nats, abs=1e-4) and len(told[place:-1]) == 3
         assert all(value <= max(top.values()) for value, top in zip(told[place:], tops[place:], strict=True))
