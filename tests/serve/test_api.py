@@ -303,11 +303,24 @@ WRONG: list[tuple[dict[str, Any], type[openai.APIStatusError], str]] = [
 
 
 @pytest.mark.parametrize(("settings", "kind", "message"), WRONG)
+@pytest.mark.parametrize("way", ["whole", "stream", "async stream"])
 def test_wrong_requests_raise_openais_errors(
-    client: openai.OpenAI, settings: dict[str, Any], kind: type[openai.APIStatusError], message: str
+    client: openai.OpenAI,
+    running: Running,
+    settings: dict[str, Any],
+    kind: type[openai.APIStatusError],
+    message: str,
+    way: str,
 ) -> None:
+    async def ask() -> None:
+        async with openai.AsyncOpenAI(base_url=f"{running.url}/v1", api_key="none", max_retries=0) as other:
+            await other.chat.completions.create(**asked(settings), stream=True)
+
     with pytest.raises(kind, match=message) as caught:
-        client.chat.completions.create(**asked(settings))
+        if way == "async stream":
+            asyncio.run(ask())
+        else:
+            client.chat.completions.create(**asked(settings), stream=way == "stream")
     assert set(caught.value.body) == {"message", "type", "param", "code"}
 
 

@@ -2,13 +2,14 @@
 
 import copy
 
+import psutil
 import pytest
 import torch
 from torch import nn
 
 from minimind.errors import ConfigError
 from minimind.model import Transformer
-from minimind.serve.precision import PRECISIONS, Bfloat16Linear, Int8Linear, fuse, pack, set_precision
+from minimind.serve.precision import PRECISIONS, Bfloat16Linear, Int8Linear, _rounded, fuse, pack, set_precision
 
 
 @torch.no_grad()
@@ -55,3 +56,25 @@ def test_an_unknown_precision_is_named(model: Transformer) -> None:
     with pytest.raises(ConfigError, match="precision is 'int4'; expected one of fp32, bf16, int8"):
         set_precision(model, "int4")
     assert PRECISIONS == ("fp32", "bf16", "int8")
+
+
+@torch.inference_mode()
+def test_products_of_every_number_of_rows_take_little_memory() -> None:
+    """oneDNN keeps what it compiles for each: most of a megabyte for every new number of rows, a gigabyte in a day."""
+    product, process = pack(torch.randn(104, 40)), psutil.Process()
+    product(torch.randn(2, 40))
+    before = process.memory_info().rss
+    for rows in range(1, 321):
+        assert product(torch.randn(rows, 40)).shape == (rows, 104)
+    assert process.memory_info().rss - before < 64 * 2**20
+
+
+def test_rows_are_rounded_to_few_numbers_that_waste_little() -> None:
+    assert [_rounded(rows) for rows in (1, 2, 3, 4, 5, 7, 9, 13, 17, 33, 65, 129, 257)] == [
+        1, 2, 3, 4, 6, 8, 12, 16, 24, 48, 96, 160, 288
+    ]  # fmt: skip
+    assert (
+        len({_rounded(rows) for rows in range(1, 289)}) == 19 and len({_rounded(rows) for rows in range(1, 65537)}) < 90
+    )
+    assert all(rows <= _rounded(rows) <= rows * 1.5 for rows in range(1, 65537))
+    assert all(_rounded(rows) <= rows * 1.25 for rows in range(128, 65537))

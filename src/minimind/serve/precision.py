@@ -117,5 +117,17 @@ def pack(weight: Tensor, bias: Tensor | None = None) -> Product:
     return product if close else plain
 
 
+def _rounded(rows: int) -> int:
+    """`rows` or a few more, out of few numbers: two for each doubling, above 64 at most 32 or an eighth apart."""
+    octave = (rows - 1).bit_length()
+    step = max(1 << max(octave - 4, 0), min(1 << max(octave - 2, 0), 32))
+    return -(-rows // step) * step
+
+
 def _packed_product(packed: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
-    return torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
+    # oneDNN compiles a product for each number of rows and keeps it, which after a day of any prompts is gigabytes.
+    rows = len(x)
+    padding = _rounded(rows) - rows
+    if padding:
+        x = F.pad(x, (0, 0, 0, padding))
+    return torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")[:rows]
