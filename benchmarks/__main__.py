@@ -1,7 +1,8 @@
 """`python -m benchmarks`: all comparisons, one after the other, on your data or on the built-in corpus.
 
 With the built-in corpus a tokenizer of 6,400 ids is trained first, and a tenth of the texts is held out by their hash.
-What needs transformers is left out where that is not installed. About 45 minutes on two cores; --seconds shortens it.
+What needs transformers or llama.cpp is left out where those are not installed. About 50 minutes on two cores; --seconds
+shortens it.
 """
 
 import argparse
@@ -17,7 +18,8 @@ __all__ = ["main"]
 
 FOLDER = Path(__file__).parent
 VALID_FRACTION = 0.1
-NEED_TRANSFORMERS = {"against_transformers.py", "generation.py"}
+NEED_TRANSFORMERS = {"against_transformers.py", "generation.py", "serving.py"}
+LLAMA = Path(".venv/llama")
 
 
 def main() -> int:
@@ -52,6 +54,8 @@ def _commands(arguments: argparse.Namespace) -> dict[str, list[object]]:
         "prepare.py": texts,
         "padding.py": ["--conversations", arguments.conversations, *texts],
         "generation.py": [],
+        "serving.py": [],
+        "against_llama_cpp.py": [],
         "against_transformers.py": [*held_out, "--seconds", seconds / 2],
         "time_to_loss.py": [*held_out, "--seconds", seconds, "--marks", seconds / 12],
     }
@@ -62,12 +66,15 @@ def _run(name: str, words: list[object]) -> int:
     if name in NEED_TRANSFORMERS and find_spec("transformers") is None:
         print("left out: it needs transformers; install it with: pip install 'minimind[hf]'")
         return 0
+    if name == "against_llama_cpp.py" and not LLAMA.is_dir():
+        print(f"left out: it needs {LLAMA}; `make llama` makes it")
+        return 0
     return int(subprocess.run([sys.executable, FOLDER / name, *map(str, words)]).returncode != 0)
 
 
 def _write_builtin(arguments: argparse.Namespace, folder: Path) -> None:
     """The built-in corpus as the files that the scripts read, and a tokenizer trained on its training part."""
-    from minimind.data.builtin import builtin_rows
+    from minimind.builtin.corpus import builtin_rows
     from minimind.data.dedup import document_hash
     from minimind.data.split import is_chosen
     from minimind.tokenizer import Tokenizer

@@ -12,6 +12,7 @@ import asyncio
 import copy
 import itertools
 import json
+import random
 import re
 import statistics
 import threading
@@ -41,7 +42,7 @@ from minimind.serve.engine import Engine
 from minimind.serve.precision import PRECISIONS
 from minimind.serve.request import Request
 from minimind.serve.runner import Runner
-from minimind.tokenizer import RESERVED, Tokenizer, Vocabulary
+from minimind.tokenizer import RESERVED, Tokenizer
 
 __all__ = ["main"]
 
@@ -75,7 +76,7 @@ def _parse() -> argparse.Namespace:
 
 def _compare_engines(arguments: argparse.Namespace, model: Transformer) -> None:
     twin = _with_weights_of(model)
-    engines = {name: _engine(model, name) for name in PRECISIONS}
+    engines = {name: _warm(_engine(model, name), arguments) for name in PRECISIONS}
     rows = []
     for batch in arguments.batches:
         prompts = torch.randint(model.config.vocab_size, (batch, arguments.prompt))
@@ -98,9 +99,9 @@ def _compare_http(arguments: argparse.Namespace, model: Transformer) -> None:
     rows = []
     for batch in arguments.batches:
         prompts = torch.randint(model.config.vocab_size, (batch, arguments.prompt))
-        engine = _engine(model, "fp32")
+        engine = _warm(_engine(model, "fp32"), arguments)
         alone = typical_seconds(lambda p=prompts, e=engine: _answer(e, p, arguments.new), at_least=3)
-        server = make_server(build_app(Service(Runner({"m": _engine(model, "fp32")}))), "127.0.0.1", 0)
+        server = make_server(build_app(Service(Runner({"m": engine}))), "127.0.0.1", 0)
         thread = threading.Thread(target=server.run)
         thread.start()
         while not server.started:
@@ -131,21 +132,19 @@ def _engine(model: Transformer, precision: str) -> Engine:
     return Engine(copy.deepcopy(model), _tokenizer(model.config.vocab_size), precision=precision, capacity=1024)
 
 
+def _warm(engine: Engine, arguments: argparse.Namespace) -> Engine:
+    """Let every slot be used once: memory is taken when it is first written, which a server does once."""
+    _answer(engine, torch.randint(RESERVED_IDS, engine.vocab_size, (32, arguments.prompt)), arguments.new)
+    return engine
+
+
 def _tokenizer(size: int) -> Tokenizer:
     """As many ids as the model has, of no meaning."""
-    plain = Tokenizer.train([], 292)
-    extra = tuple(f"<|extra{index}|>" for index in range(size - plain.vocab_size))
-    return Tokenizer(
-        Vocabulary(
-            tokens=(*plain.tokens, *extra),
-            merges=(),
-            pattern=plain.pattern,
-            add_prefix_space=False,
-            control={name: index for index, name in enumerate(RESERVED)}
-            | {name: plain.vocab_size + index for index, name in enumerate(extra)},
-            special=frozenset(extra),
-        )
-    )
+    letters = random.Random(0)
+    words = ("".join(letters.choices("abcdefghijklmnop", k=6)) for _ in range(4 * size))
+    tokenizer = Tokenizer.train([" ".join(words)], size)
+    assert tokenizer.vocab_size == size, f"expected {size} ids, got {tokenizer.vocab_size}"
+    return tokenizer
 
 
 def _answer(engine: Engine, prompts: Tensor, new: int) -> int:

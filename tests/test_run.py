@@ -10,7 +10,7 @@ from pydantic import Field
 
 from minimind.config import DATA, FREE, Config, load
 from minimind.errors import RunError
-from minimind.run import Run, RunReader, find_runs
+from minimind.run import Run, RunReader, find_runs, set_aside
 
 
 class Train(Config):
@@ -152,6 +152,17 @@ def test_a_finished_run_tells_its_summary(tmp_path: Path) -> None:
         assert run.finished() is None
         run.finish({"loss": 1.5, "best": math.inf})
     assert RunReader(tmp_path).finished() == {"loss": 1.5, "best": None}
+
+
+def test_a_run_set_aside_is_whole_and_leaves_room_but_not_under_its_writer(tmp_path: Path) -> None:
+    for number in (1, 2):
+        with Run.create(tmp_path / "sft", PretrainConfig()) as run:
+            run.log(number, {"loss": 2.5})
+            with pytest.raises(RunError, match="writes to this run"):
+                set_aside(tmp_path / "sft")
+        assert set_aside(tmp_path / "sft") == tmp_path / "old" / f"sft-{number}"
+        assert not (tmp_path / "sft").exists()
+        assert RunReader(tmp_path / "old" / f"sft-{number}").metrics() == [{"step": number, "loss": 2.5}]
 
 
 def test_runs_are_found_but_models_are_not_runs(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from torch import Tensor
 from minimind.cache import KeyValueCache
 from minimind.errors import UserError
 from minimind.model import Transformer
+from minimind.packing import packed
 from minimind.sampling import Sampling, draw, penalise
 from minimind.tokenizer import StreamDecoder, Tokenizer
 
@@ -216,11 +217,12 @@ def ends_of_text(tokenizer: Tokenizer) -> frozenset[int]:
 
 @contextmanager
 def _evaluating(model: Transformer) -> Iterator[None]:
-    """Dropout off while a text is generated, whatever the mode was."""
+    """Dropout off and weights packed while a text is generated, whatever the mode was."""
     was_training = model.training
     model.eval()
     try:
-        yield
+        with packed(model):
+            yield
     finally:
         model.train(was_training)
 

@@ -13,6 +13,7 @@ A run is resumed by starting it again. Options of kind math or data may not chan
 What is inside a checkpoint is the business of `checkpoint.py` and `training/state.py`; here are only names and order.
 """
 
+import itertools
 import json
 import math
 import os
@@ -27,7 +28,7 @@ from minimind.errors import RunError
 from minimind.lock import Lock
 from minimind.provenance import describe_environment
 
-__all__ = ["Run", "RunReader", "find_runs"]
+__all__ = ["Run", "RunReader", "find_runs", "set_aside"]
 
 
 class RunReader:
@@ -191,6 +192,18 @@ def find_runs(folder: Path | str) -> list[Path]:
     """The run folders at and below `folder`, by name."""
     found = (path.parent for path in Path(folder).rglob("recipe.toml"))
     return sorted(path for path in found if (path / "config.json").is_file())
+
+
+def set_aside(folder: Path) -> Path:
+    """Move a run folder to `old/NAME-N` beside it. Errors: RunError while a process writes to it"""
+    lock = Lock(folder)
+    try:
+        places = (folder.parent / "old" / f"{folder.name}-{number}" for number in itertools.count(1))
+        place = next(place for place in places if not place.exists())
+        place.parent.mkdir(exist_ok=True)
+        return folder.rename(place)
+    finally:
+        lock.release()
 
 
 def _step_of(checkpoint: Path) -> int:

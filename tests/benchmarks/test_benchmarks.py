@@ -18,7 +18,10 @@ from minimind.model import Transformer
 from minimind.tokenizer import Tokenizer
 from minimind.training.settings import TrainConfig
 
-SCRIPTS = ("padding", "compute_rate", "against_transformers", "time_to_loss", "generation", "prepare")
+SCRIPTS = (
+    *("padding", "compute_rate", "against_transformers", "time_to_loss", "prepare"),
+    *("generation", "serving", "against_llama_cpp", "lm_harness"),
+)
 TEXTS = [f"The {word} number {n} went home. 第{n}个故事。" * (n % 5 + 1) for n, word in enumerate(["old", "red"] * 12)]
 
 Run = Callable[..., str]
@@ -89,6 +92,14 @@ def test_preparation_is_timed_and_weighed_on_every_side(run: Run, data: Path) ->
     sides = [line for line in lines if line[:1] in (["minimind"], ["minimind,"], ["tokenizers"])]
     assert len(sides) == 6
     assert all(float(figure.replace(",", "")) > 0 for side in sides for figure in (side[-3], side[-1]))
+
+
+def test_serving_is_timed_in_the_engine_and_over_http(run: Run) -> None:
+    printed = run("serving", "--shape=tiny", "--batches", "2", "--prompt=4", "--new=4", "--turns=1")
+    [engines, http] = [line.split()[2:] for line in printed.splitlines() if line.startswith("2 requests")]
+    assert len(engines) == 5 and len(http) == 3
+    assert all(float(figure.replace(",", "")) > 0 for figure in (*engines, *http[:2]))
+    assert "MB for a stream of 8 tokens" in printed
 
 
 def test_time_to_loss_scores_each_mark_and_the_end(run: Run, data: Path) -> None:

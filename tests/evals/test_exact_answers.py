@@ -1,75 +1,13 @@
 """Answers are compared exactly, tools are run, and what a model was taught can be found again."""
 
-import json
-
 import pytest
-import torch
+from tests.evals.lessons import ROWS
 
-from minimind.conversation import Conversation, render
-from minimind.data.builtin_conversations import builtin_questions
+from minimind.builtin.conversations import builtin_questions
 from minimind.errors import DataError
 from minimind.evals.exact_answers import Answer, ExactAnswers, exact_answers
-from minimind.model import ModelConfig, Transformer
+from minimind.model import Transformer
 from minimind.tokenizer import Tokenizer
-from minimind.tools import TOOLS, run_tool
-
-CALCULATOR = TOOLS["calculate_math"]
-
-
-def row(question: str, answer: str, kind: str, expression: str = "", thinking: bool = False) -> dict:
-    """A question with the conversation that teaches it under `lesson`."""
-    asked = {"role": "user", "content": question}
-    thought = {"reasoning_content": "so"} if thinking else {}
-    messages: list[dict] = [asked]
-    if expression:
-        call = {"name": CALCULATOR.name, "arguments": {"expression": expression}}
-        messages += [
-            {"role": "assistant", "content": "", "tool_calls": [call]} | thought,
-            {"role": "tool", "content": run_tool(CALCULATOR.name, call["arguments"])},
-        ]
-    messages.append({"role": "assistant", "content": answer} | thought)
-    tools = {"tools": [CALCULATOR.schema]} if expression else {}
-    lesson = {"conversations": messages} | tools
-    return {"conversations": [asked], "answer": answer, "kind": kind, "thinking": thinking, "lesson": lesson} | tools
-
-
-ROWS = [
-    row("hi", "hello", "talk"),
-    row("think", "done", "talk", thinking=True),
-    row("2+3", "2+3 = 5", "sum", expression="2+3"),
-]
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> Tokenizer:
-    return Tokenizer.train([json.dumps(ROWS)] * 3, 330)
-
-
-@pytest.fixture(scope="module")
-def taught(tokenizer: Tokenizer) -> Transformer:
-    """A model that has learnt the three lessons by heart."""
-    torch.manual_seed(0)
-    small = ModelConfig(
-        vocab_size=tokenizer.vocab_size,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        head_dim=16,
-        intermediate_size=64,
-        max_position_embeddings=640,
-    )
-    model = Transformer(small)
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.005)
-    lessons = [render(Conversation.parse(row["lesson"], "lesson"), tokenizer) for row in ROWS]
-    for _ in range(80):
-        for lesson in lessons:
-            ids, weights = torch.tensor(lesson.ids), torch.tensor(lesson.weights)
-            losses = torch.nn.functional.cross_entropy(model(ids[None, :-1])[0], ids[1:], reduction="none")
-            ((losses * weights[1:]).sum() / weights.sum()).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    return model
 
 
 def test_a_model_that_learnt_its_lessons_answers_all_of_them(taught: Transformer, tokenizer: Tokenizer) -> None:

@@ -196,12 +196,12 @@ def test_ids_are_the_same_here_in_tokenizers_and_in_transformers_from_the_file(t
 
 
 @pytest.fixture(scope="module")
-def llama_cpp() -> Path:
-    """The folder in which `npm install node-llama-cpp@3.22.1 @node-llama-cpp/linux-x64@3.22.1` was run."""
-    named, node = os.environ.get("MINIMIND_LLAMA_CPP"), shutil.which("node")
-    if not named or not node:
-        pytest.skip("no llama.cpp; install node-llama-cpp and set MINIMIND_LLAMA_CPP to its folder")
-    return Path(named)
+def llama_cpp(repository: Path) -> Path:
+    """The folder in which npm installed node-llama-cpp: $MINIMIND_LLAMA_CPP, or where `make llama` puts it."""
+    named, installed = os.environ.get("MINIMIND_LLAMA_CPP"), repository / ".venv" / "llama"
+    if not shutil.which("node") or not (named or (installed / "node_modules").is_dir()):
+        pytest.skip("no llama.cpp; `make llama` installs it on Linux with npm")
+    return Path(named or installed)
 
 
 def ask_llama_cpp(folder: Path, file: Path, work: Path, lines: list[str], prompts: list[list[int]]) -> dict[str, Any]:

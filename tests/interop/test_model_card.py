@@ -49,6 +49,17 @@ def test_a_model_without_a_run_says_so(tokenizer: Tokenizer) -> None:
     assert "4 experts of which a token takes 2" in card
 
 
+def test_the_card_shows_the_library_that_reads_the_folder(tokenizer: Tokenizer) -> None:
+    cards = [
+        model_card("me/mine", tiny_model(tokenizer), tokenizer, None, "float32", library=library)
+        for library in ("transformers", "transformers.js")
+    ]
+
+    assert "library_name: transformers\n" in cards[0] and 'AutoTokenizer.from_pretrained("me/mine")' in cards[0]
+    assert "library_name: transformers.js\n" in cards[1] and 'pipeline("text-generation", "me/mine", {' in cards[1]
+    assert "```js" not in cards[0] and "```python" not in cards[1]
+
+
 @pytest.mark.parametrize("place", [".", "checkpoints/latest", "checkpoints/step-000020"])
 def test_the_run_of_a_checkpoint_is_found(place: str, run: Path) -> None:
     found = find_run(run / place)

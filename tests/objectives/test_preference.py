@@ -171,6 +171,18 @@ def test_the_figures_are_rewards_of_each_side_and_how_often_they_are_the_right_w
     assert figures["loss"] == pytest.approx(loss.total.item() / 3, rel=1e-6)
 
 
+def test_likelier_compares_the_answers_by_token_whatever_the_reference(
+    model: Transformer, reference: Transformer
+) -> None:
+    batch = pair_batch(triples(), reference)
+    by_token = (batch_logprobs(model, batch) * batch.weights).sum(-1) / batch.weights.sum(-1)
+    expected = (by_token[::2] > by_token[1::2]).sum()
+    assert 0 < expected < 3, "the pairs have to differ for this to tell anything"
+    for other in (reference, model):
+        likelier = Preference()(model, pair_batch(triples(), other)).means["likelier"]
+        assert likelier.total == expected and likelier.weight == 3
+
+
 def test_descending_makes_the_chosen_likelier_than_the_rejected(model: Transformer) -> None:
     """And swapping the sides would undo it: the batch's order of rows is what tells them apart."""
     student, batch = copy.deepcopy(model), pair_batch(triples(), model)

@@ -22,6 +22,7 @@ def verdict(name: str, new: Measured, old: Measured | None) -> str:
 
 def test_fewer_bits_are_better_and_fewer_right_answers_are_worse() -> None:
     assert verdict("bits_per_byte", LESS, OLD) == "better"
+    assert verdict("false_calls", LESS, OLD) == "better"
     assert verdict("minimal_pairs", LESS, OLD) == "worse"
     assert verdict("minimal_pairs", OLD, OLD) == "within noise"
 

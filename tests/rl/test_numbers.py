@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minimind.rl.numbers import is_equal, last_number, read_numbers
+from minimind.rl.numbers import holds_numbers, is_equal, last_number, read_numbers
 
 
 @pytest.mark.parametrize(
@@ -124,3 +124,9 @@ def test_any_text_is_read(text: str) -> None:
 def test_long_texts_are_read_in_linear_time(unit: str) -> None:
     # Quadratic work on 200,000 characters would take minutes; the suite's time limit is the assertion.
     read_numbers(unit * (200_000 // len(unit)))
+
+
+def test_one_number_is_the_last_of_a_text_and_several_stand_anywhere_before_a_broken_call() -> None:
+    assert holds_numbers("3, no: 4", ["4"]) and not holds_numbers("4, no: 3", ["4"])
+    assert holds_numbers("4 and 3", ["3", "4"]) and not holds_numbers("4 and 4", ["3", "4"])
+    assert holds_numbers('4 <tool_call>{"name": 5', ["4"]) and not holds_numbers("<tool_call> 4", ["4"])

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minimind.conversation import Message, ToolCall, parse_answer_ids, render_prompt
-from minimind.serve.answer import AnswerReader, Delta, answer_marks
+from minimind.serve.answer import AnswerReader, Delta, answer_marks, join
 from minimind.serve.request import Event
 from minimind.tokenizer import StreamDecoder, Tokenizer
 
@@ -32,9 +32,7 @@ def read(ids: list[int], *, thinking: bool = False) -> tuple[Message, list[Delta
         mark = index if index in MARKS else None
         deltas += reader.push(Event(0, index, "" if mark else decoder.push(index), mark))
     deltas += reader.finish()
-    texts = {kind: "".join(d.text for d in deltas if d.kind == kind) for kind in ("content", "reasoning")}
-    calls = tuple(delta.call for delta in deltas if delta.call)
-    return Message("assistant", texts["content"], texts["reasoning"], calls), deltas
+    return join(deltas), deltas
 
 
 @pytest.mark.parametrize(

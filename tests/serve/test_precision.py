@@ -1,15 +1,14 @@
-"""Weights in fewer bits give nearly the same products; fused and packed ones give the same."""
+"""Weights in fewer bits give nearly the same products; fused ones give the same."""
 
 import copy
 
-import psutil
 import pytest
 import torch
 from torch import nn
 
 from minimind.errors import ConfigError
 from minimind.model import Transformer
-from minimind.serve.precision import PRECISIONS, Bfloat16Linear, Int8Linear, _rounded, fuse, pack, set_precision
+from minimind.serve.precision import PRECISIONS, Bfloat16Linear, Int8Linear, fuse, set_precision
 
 
 @torch.no_grad()
@@ -40,12 +39,11 @@ def test_int8_keeps_each_number_to_half_a_step_of_its_row() -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("rows", [1, 3, 32, 100])
 @pytest.mark.parametrize("has_bias", [True, False])
-def test_packed_and_fused_products_are_the_products(rows: int, has_bias: bool) -> None:
+def test_fused_products_are_the_products(rows: int, has_bias: bool) -> None:
     layers = [nn.Linear(64, out, has_bias) for out in (96, 32, 33)]
     x = torch.randn(rows, 64, generator=torch.Generator().manual_seed(0))
     expected = torch.cat([layer(x) for layer in layers], dim=1)
     torch.testing.assert_close(fuse(layers)(x), expected, atol=1e-6, rtol=1e-6)
-    torch.testing.assert_close(pack(layers[0].weight, layers[0].bias)(x), layers[0](x), atol=1e-6, rtol=1e-6)
     for kind in (Int8Linear.of, lambda layer: Bfloat16Linear(layer.weight, layer.bias)):
         others = [kind(copy.deepcopy(layer)) for layer in layers]
         apart = torch.cat([layer(x) for layer in others], dim=1)
@@ -56,25 +54,3 @@ def test_an_unknown_precision_is_named(model: Transformer) -> None:
     with pytest.raises(ConfigError, match="precision is 'int4'; expected one of fp32, bf16, int8"):
         set_precision(model, "int4")
     assert PRECISIONS == ("fp32", "bf16", "int8")
-
-
-@torch.inference_mode()
-def test_products_of_every_number_of_rows_take_little_memory() -> None:
-    """oneDNN keeps what it compiles for each: most of a megabyte for every new number of rows, a gigabyte in a day."""
-    product, process = pack(torch.randn(104, 40)), psutil.Process()
-    product(torch.randn(2, 40))
-    before = process.memory_info().rss
-    for rows in range(1, 321):
-        assert product(torch.randn(rows, 40)).shape == (rows, 104)
-    assert process.memory_info().rss - before < 64 * 2**20
-
-
-def test_rows_are_rounded_to_few_numbers_that_waste_little() -> None:
-    assert [_rounded(rows) for rows in (1, 2, 3, 4, 5, 7, 9, 13, 17, 33, 65, 129, 257)] == [
-        1, 2, 3, 4, 6, 8, 12, 16, 24, 48, 96, 160, 288
-    ]  # fmt: skip
-    assert (
-        len({_rounded(rows) for rows in range(1, 289)}) == 19 and len({_rounded(rows) for rows in range(1, 65537)}) < 90
-    )
-    assert all(rows <= _rounded(rows) <= rows * 1.5 for rows in range(1, 65537))
-    assert all(_rounded(rows) <= rows * 1.25 for rows in range(128, 65537))

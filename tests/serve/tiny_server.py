@@ -45,9 +45,10 @@ def random_model(**changes: Any) -> Transformer:
 class Scripted:
     """In place of a `Forward`: whatever the prompt, it says `script` id by id, then EOS, then from the start."""
 
-    def __init__(self, script: list[int], vocab_size: int) -> None:
+    def __init__(self, script: list[int], vocab_size: int, pause: float = 0.0) -> None:
         self.script = [*script, TOKENIZER.eos_id]
         self.vocab_size = vocab_size
+        self.pause = pause
         self.place = 0
 
     def __call__(self, chunks: Sequence[Chunk]) -> torch.Tensor:
@@ -57,6 +58,7 @@ class Scripted:
         scores = torch.zeros(len(states), self.vocab_size)
         scores[:, self.script[self.place % len(self.script)]] = 50.0
         self.place += 1
+        time.sleep(self.pause)
         return scores
 
 
@@ -72,10 +74,11 @@ class Running:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def say(self, text: str) -> None:
-        """The next answer of the model "scripted"; control tokens may be spelled in it."""
+    def say(self, *texts: str, pause: float = 0.0) -> None:
+        """The next answers of the model "scripted", `pause` seconds a token; control tokens may be spelled in them."""
         engine = self.service.runner.engines["scripted"]
-        engine._forward = Scripted(TOKENIZER.encode_with_control(text), CONFIG.vocab_size)  # type: ignore[assignment]
+        script = TOKENIZER.encode_with_control("<|im_end|>".join(texts))
+        engine._forward = Scripted(script, CONFIG.vocab_size, pause)  # type: ignore[assignment]
 
 
 def make_engine(**settings: Any) -> Engine:

@@ -2,12 +2,19 @@
 
 import io
 import json
-from collections.abc import Callable
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from tests.scripted_server import ScriptedServer, Sent, event, listening, models, plain, streamed
 
+import minimind
 from minimind.adapters import fingerprint, save_adapter
 from minimind.checkpoint import load_model, save_checkpoint
 from minimind.cli import parse
@@ -34,7 +41,7 @@ def talk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 
     def talk(*lines: str, words: tuple[str, ...] = (), model: str = "model") -> str:
         monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
-        run(parse("chat", [model, "--sampling.max_tokens", "8", *words]))  # type: ignore[arg-type]
+        run(parse("chat", [*[model][: bool(model)], "--sampling.max_tokens", "8", *words]))  # type: ignore[arg-type]
         return capsys.readouterr().out
 
     return talk
@@ -173,3 +180,84 @@ def test_the_adapters_are_told_and_a_wrong_name_is_answered(talk: Talk) -> None:
     assert "(adapters: a, none)\n(the adapter is a)\n(the adapter is none)\n" in output
     assert "error: no adapter is called 'c'; there are a, none" in output
     assert "there are no adapters; name LoRA runs with --adapters" in talk("/adapter")
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    with listening() as server:
+        yield server
+
+
+def made(name: str) -> dict[str, Any]:
+    return {"tool_calls": [{"index": 0, "id": "a", "function": {"name": name, "arguments": '{"expression": "2+3"}'}}]}
+
+
+def test_a_server_is_talked_with_as_a_model_is(talk: Talk, server: ScriptedServer) -> None:
+    server.say(models("tiny"), streamed({"reasoning": "Hm."}, "你", "好"), streamed("again"), streamed("new"))
+    words = ("--url", server.url, "--thinking")
+    output = talk("hello", "/retry", "/new", "/system Be brief.", "world", "/save a", model="", words=words)
+    assert output.startswith("thinking\n  │ Hm.\n你好\n") and "again\n" in output
+    [first, second, third] = [body["messages"] for _, body, _ in server.asked[1:]]
+    assert first == second == [{"role": "user", "content": "hello"}]
+    assert [message["content"] for message in third] == ["Be brief.", "world"]
+    assert [m.content for m in saved("a")[0].messages] == ["Be brief.", "world", "new"]
+
+
+def test_a_server_may_call_the_tools_that_are_offered_and_no_other(talk: Talk, server: ScriptedServer) -> None:
+    calls = [streamed(made(name), finish_reason="tool_calls") for name in ("calculate_math", "run_shell\x1b[2J")]
+    server.say(*calls, streamed("it is 5"))
+    words = ("--endpoint.url", server.url, "--endpoint.name", "tiny", "--tools", "calculate_math")
+    output = talk("2+3?", model="", words=words)
+    assert '-> calculate_math(expression="2+3") = 5\n' in output and "it is 5" in output
+    assert "= error: there is no tool 'run_shell\\x1b[2J'; there are: calculate_math" in output
+    results = [message for message in server.asked[2][1]["messages"] if message["role"] == "tool"]
+    assert [json.loads(result["content"]).get("result") for result in results] == [5, None]
+
+
+def test_a_server_that_fails_does_not_end_the_program(talk: Talk, server: ScriptedServer) -> None:
+    broken = Sent((event({"content": "Once"}),), ending="cut")
+    server.say(plain(b'{"error": {"message": "no key"}}', 401), broken, streamed("upon a time"))
+    words = ("--endpoint.url", server.url, "--endpoint.name", "tiny")
+    output = talk("one", "two", "/retry", "/save a", model="", words=words)
+    assert "answered 401: no key; the key is taken from the environment variable OPENAI_API_KEY" in output
+    assert "Once\n(" in output and "the answer broke off: the stream ended" in output
+    assert [m.content for m in saved("a")[0].messages] == ["two", "upon a time"]
+
+
+def test_one_side_to_talk_with_is_expected(talk: Talk, server: ScriptedServer) -> None:
+    both = ("--url", server.url, "--endpoint.url", server.url)
+    for model, words in (
+        ("", ()),
+        ("model", ("--endpoint.url", server.url)),
+        ("model", ("--url", server.url)),
+        ("", both),
+    ):
+        with pytest.raises(ConfigError, match="expected one to talk with"):
+            talk(model=model, words=words)
+    with pytest.raises(ConfigError, match="--adapters belong to a model here"):
+        talk(model="", words=("--endpoint.url", server.url, "--adapters", "runs/a"))
+    server.say(models("a", "b"))
+    with pytest.raises(ConfigError, match="the models are a, b; choose one"):
+        talk(model="", words=("--endpoint.url", server.url))
+
+
+def test_adapters_are_not_a_servers_matter(talk: Talk, server: ScriptedServer) -> None:
+    words = ("--endpoint.url", server.url, "--endpoint.name", "tiny")
+    assert "error: there are no adapters" in talk("/adapter none", model="", words=words)
+
+
+def test_ctrl_c_stops_a_servers_answer_and_not_the_program(server: ScriptedServer) -> None:
+    server.say(Sent((event({"content": "Once"}),), ending="hang"), streamed("upon a time"))
+    words = ("--endpoint.url", server.url, "--endpoint.name", "tiny")
+    command = [sys.executable, "-m", "minimind", "chat", *words]
+    environment = {**os.environ, "PYTHONPATH": str(Path(minimind.__file__).parents[1])}
+    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
+    with subprocess.Popen(command, env=environment, **pipes) as process:
+        assert process.stdin and process.stdout
+        process.stdin.write("hello\n")
+        assert process.stdout.read(4) == "Once"
+        process.send_signal(signal.SIGINT)
+        assert server.is_left.wait(20)
+        rest, _ = process.communicate("and then?\n")
+    assert rest == "\n(stopped)\n\nupon a time\n\n" and process.returncode == 0
+    assert [message["content"] for message in server.asked[1][1]["messages"]] == ["hello", "Once", "and then?"]

@@ -11,11 +11,13 @@ from minimind.errors import UserError
 from minimind.model import Cache, HiddenStates, ModelConfig, Transformer
 from minimind.sampling import Sampling
 from minimind.stages.dialogue import Dialogue
+from minimind.stages.local_answers import LocalAnswerer
 from minimind.stages.terminal import Screen
 from minimind.tokenizer import Tokenizer
 from minimind.tools import TOOLS
 
 TOKENIZER = Tokenizer.train(["hello world, hello there", "你好，世界。" * 3], 305)
+GREEDY = Sampling(temperature=0, max_tokens=200)
 CALL = '<tool_call>\n{"name": "calculate_math", "arguments": {"expression": "2+3"}}\n</tool_call>'
 
 
@@ -47,10 +49,10 @@ class Scripted(Transformer):
         return scores
 
 
-def dialogue(model: Scripted, **options: object) -> tuple[Dialogue, io.StringIO]:
+def dialogue(model: Scripted, sampling: Sampling = GREEDY, **options: object) -> tuple[Dialogue, io.StringIO]:
     file = io.StringIO()
-    settings = {"sampling": Sampling(temperature=0, max_tokens=200), **options}
-    return Dialogue(model=model, tokenizer=TOKENIZER, screen=Screen(file), **settings), file
+    answerer = LocalAnswerer(model, TOKENIZER, sampling)
+    return Dialogue(answerer=answerer, screen=Screen(file), **options), file
 
 
 def test_each_answer_is_shown_and_remembered() -> None:
@@ -142,10 +144,8 @@ def test_an_answer_cut_short_says_why() -> None:
 
 
 def test_a_call_cut_short_is_not_run() -> None:
-    talk, file = dialogue(
-        Scripted(CALL + " and more"), tools=dict(TOOLS), sampling=Sampling(temperature=0, max_tokens=80)
-    )
-    talk.sampling = Sampling(temperature=0, max_tokens=len(TOKENIZER.encode_with_control(CALL)) + 1)
+    sampling = Sampling(temperature=0, max_tokens=len(TOKENIZER.encode_with_control(CALL)) + 1)
+    talk, file = dialogue(Scripted(CALL + " and more"), tools=dict(TOOLS), sampling=sampling)
     talk.ask("hi")
     assert "->" not in file.getvalue() and "cut after" in file.getvalue()
 
@@ -159,7 +159,7 @@ def test_a_stop_string_ends_the_answer() -> None:
 def test_silence_is_noticed() -> None:
     talk, file = dialogue(Scripted(""))
     talk.ask("hi")
-    assert "the model says nothing" in file.getvalue()
+    assert "the answer is empty" in file.getvalue()
 
 
 def test_a_conversation_is_a_row_of_training_data() -> None:

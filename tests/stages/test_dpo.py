@@ -96,3 +96,15 @@ def test_pairs_with_different_prompts_are_refused_with_their_line(
     path = write_rows(tmp_path / "bad.jsonl", [sides])
     assert command("dpo", options(tiny, pairs, tmp_path / "run", **{"data.source": path})) == 2
     assert f"{path}:1: " in capsys.readouterr().err
+
+
+def test_an_adapter_at_the_rate_of_a_whole_model_is_warned_of(
+    command: Command, tiny: Path, pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, changes, expected in (
+        ("slow", {"lora.rank": 4, "train.lr": 5e-5}, 1),
+        ("fast", {"lora.rank": 4, "train.lr": 1e-3}, 0),
+        ("whole", {"train.lr": 5e-5}, 0),
+    ):
+        assert command("dpo", options(tiny, pairs, tmp_path / name, **{"train.steps": 1}, **changes)) == 0
+        assert capsys.readouterr().err.count("an adapter learns little at a train.lr of 5e-05") == expected

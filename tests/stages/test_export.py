@@ -26,6 +26,7 @@ def export(model: Path, out: Path, *words: str) -> int:
         (["--dtype", "bf16"], ["README.md", "model.safetensors"], "rounded to bf16: logits differ by"),
         (["--format", "gguf"], ["out-F32.gguf", "Modelfile"], "equal to the bit, and the same text"),
         (["--format", "gguf", "--dtype", "q8_0"], ["out-Q8_0.gguf", "Modelfile"], "rounded to q8_0"),
+        (["--format", "onnx"], ["README.md", "config.json", "onnx"], "logits differ by"),
         (["--format", "minimind", "--dtype", "f16"], ["out_32.pth", "tokenizer.json"], "rounded to f16"),
     ],
 )
@@ -70,6 +71,7 @@ def test_an_adapter_is_merged_or_written_by_itself(
     [
         (["--dtype", "q8_0"], "--format hf has no --dtype q8_0; expected one of f32, f16, bf16"),
         (["--format", "gguf", "--dtype", "bf16"], "--format gguf has no --dtype bf16"),
+        (["--format", "onnx", "--dtype", "f16"], "--format onnx has no --dtype f16; expected one of f32"),
         (["--base", "me/base"], "--base is for --format peft"),
         (["--format", "peft"], "holds a model and no adapter"),
         (["--format", "minimind-lora"], "holds a model and no adapter"),

@@ -2,27 +2,35 @@
 
 import io
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tests.serve.tiny_server import wait_for
 
+import minimind
 from minimind.adapters import fingerprint, save_adapter
 from minimind.checkpoint import load_model, save_checkpoint
 from minimind.cli import parse
-from minimind.conversation import Message, render_prompt
-from minimind.errors import ConfigError, DataError
+from minimind.conversation import Conversation, Message, render_prompt
+from minimind.errors import ConfigError, DataError, UserError
 from minimind.generation import complete, generate
 from minimind.lora import LoraConfig, add_lora, lora_weights
 from minimind.model import ModelConfig, Transformer
 from minimind.sampling import Sampling
-from minimind.stages.generate import run
+from minimind.stages.continuations import Continuation, Continuer
+from minimind.stages.generate import _row, run
+from minimind.stages.prompts import Prompt
 from minimind.tokenizer import Tokenizer
 
 TOKENIZER = Tokenizer.train(["hello world, hello there", "你好，世界。" * 3], 305)
 SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8}
+CONFIG = ModelConfig(vocab_size=305, intermediate_size=16, max_position_embeddings=200, **SIZES)
 PROMPTS = ["hello", "你好", "world", "there", "hello there"]
 Generate = Callable[..., str]
 
@@ -31,8 +39,7 @@ Generate = Callable[..., str]
 def go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Generate:
     """Run the stage with a small fresh model; gives what it printed."""
     monkeypatch.chdir(tmp_path)
-    config = ModelConfig(vocab_size=305, intermediate_size=16, max_position_embeddings=200, **SIZES)
-    save_checkpoint("model", Transformer(config), TOKENIZER)
+    save_checkpoint("model", Transformer(CONFIG), TOKENIZER)
 
     def go(*words: str, typed: str = "") -> str:
         monkeypatch.setattr("sys.stdin", io.StringIO(typed))
@@ -62,14 +69,14 @@ def test_several_texts_follow_their_prompts(go: Generate) -> None:
 
 def test_piped_lines_and_lines_of_a_file_are_prompts(go: Generate) -> None:
     Path("prompts.txt").write_text("hello\n\n你好\n")
-    assert go(typed="hello\n\n你好\n") == go("--file", "prompts.txt") != ""
+    assert go(typed="hello\n\n你好\n") == go("--source", "prompts.txt") != ""
 
 
 def test_rows_of_every_kind_are_answered(go: Generate) -> None:
     messages = [{"role": "user", "content": "hello"}]
     rows = [{"prompt": "hello"}, {"text": "你好"}, {"messages": messages}, {"conversations": messages}]
     write_rows("in.jsonl", rows)
-    go("--file", "in.jsonl", "--out", "out.jsonl")
+    go("--source", "in.jsonl", "--out", "out.jsonl")
     found = read_rows("out.jsonl")
     assert [row.get("prompt") for row in found] == ["hello", "你好", None, None]
     assert [row["messages"] for row in found[2:]] == [messages] * 2
@@ -86,56 +93,106 @@ def test_a_question_is_put_as_in_a_chat(go: Generate) -> None:
     assert row["reasoning_content"] + row["text"] in expected.text
 
 
-@pytest.mark.parametrize("cut", [0, 1, 40, -1])
-def test_a_file_that_was_cut_off_is_continued_to_the_same_rows(go: Generate, cut: int) -> None:
-    write_rows("in.jsonl", [{"prompt": prompt} for prompt in PROMPTS])
-    words = ("--file", "in.jsonl", "--out", "out.jsonl", "--batch_size")
-    go(*words, "2")
+def test_a_run_that_was_cut_off_goes_on_to_the_same_bytes(go: Generate) -> None:
+    write_rows("in.jsonl", [{"prompt": prompt} for prompt in PROMPTS * 4])
+    words = ("--source", "in.jsonl", "--out", "out.jsonl", "--batch_size", "1")
+    assert go(*words) == "out.jsonl: 20 rows\n"
     whole = Path("out.jsonl").read_bytes()
     rows = whole.splitlines(keepends=True)
-    Path("out.jsonl").write_bytes(rows[0] + rows[1][:cut] if cut >= 0 else whole[:-1])
-    assert "5 rows" in go(*words, "3")
-    assert [(r["prompt"], r["text"]) for r in read_rows("out.jsonl")] == [
-        (r["prompt"], r["text"]) for r in map(json.loads, rows)
-    ]
+    for place in range(21):
+        for torn in (b"", b"{", (rows[place] if place < 20 else b"xy")[:-1]):
+            Path("out.jsonl").write_bytes(b"".join(rows[:place]) + torn)
+            assert go(*words) == "out.jsonl: 20 rows\n"
+            assert Path("out.jsonl").read_bytes() == whole
 
 
-def test_a_file_that_answers_other_prompts_is_left_alone(go: Generate) -> None:
+def test_a_run_that_was_killed_goes_on_to_the_same_bytes(go: Generate) -> None:
+    write_rows("in.jsonl", [{"prompt": prompt} for prompt in PROMPTS * 40])
+    words = ["--source", "in.jsonl", "--batch_size", "2"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(minimind.__file__).parents[1])}
+    command = [sys.executable, "-m", "minimind", "generate", "model", "--sampling.max_tokens", "8", *words]
+    with subprocess.Popen([*command, "--out", "killed.jsonl"], env=environment, stderr=subprocess.DEVNULL) as process:
+        wait_for(lambda: Path("killed.jsonl").exists() and Path("killed.jsonl").read_bytes().count(b"\n") > 20)
+        process.kill()
+    assert 20 < Path("killed.jsonl").read_bytes().count(b"\n") < 200
+    for out in ("killed.jsonl", "whole.jsonl"):
+        assert go(*words, "--out", out) == f"{out}: 200 rows\n"
+    assert Path("killed.jsonl").read_bytes() == Path("whole.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (("--prompt", "world"), 'source was "1 prompts, [0-9a-f]{16}" and is now "1 prompts, [0-9a-f]{16}"'),
+        (("--prompt", "hello", "world"), 'source was "1 prompts, .*" and is now "2 prompts, '),
+        (("--prompt", "hello", "--sampling.temperature", "0.3"), "sampling.temperature was 0.7 and is now 0.3; choose"),
+        (("--prompt", "hello", "--sampling.stop", "你"), r'sampling.stop was \[\] and is now \["你"\]'),
+        (
+            ("--prompt", "hello", "--chat", "--thinking"),
+            "chat was false and is now true; thinking was false and is now",
+        ),
+    ],
+)
+def test_a_file_that_was_begun_otherwise_is_left_alone(go: Generate, changed: tuple[str, ...], message: str) -> None:
     go("--prompt", "hello", "--out", "out.jsonl")
     before = Path("out.jsonl").read_bytes()
-    for words in (("--prompt", "world"), ()):
-        with pytest.raises(DataError, match=r"out\.jsonl:1: answers another prompt"):
-            go(*words, "--out", "out.jsonl")
+    with pytest.raises(DataError, match=f"out.jsonl: cannot go on: {message}"):
+        go(*changed, "--out", "out.jsonl")
     assert Path("out.jsonl").read_bytes() == before
 
 
-def test_a_file_that_was_not_written_here_is_left_alone(go: Generate) -> None:
-    Path("notes").write_text("precious")
-    with pytest.raises(DataError, match="notes: was not written here"):
-        go("--prompt", "hello", "--out", "notes")
-    assert Path("notes").read_text() == "precious"
+def test_a_file_by_another_model_is_left_alone(go: Generate) -> None:
+    go("--prompt", "hello", "--out", "out.jsonl")
+    save_checkpoint("model", Transformer(load_model("model")[0].config), TOKENIZER)
+    with pytest.raises(DataError, match=r"out\.jsonl: cannot go on: model was .* and is now "):
+        go("--prompt", "hello", "--out", "out.jsonl")
+
+
+def test_prompts_that_do_not_fit_are_rows_with_an_error_and_counted(go: Generate) -> None:
+    rows = [{"prompt": "long " * 300}, {"messages": [{"role": "user", "content": "你好" * 300}]}, {"prompt": "hello"}]
+    write_rows("in.jsonl", rows)
+    for _ in range(2):
+        told = go("--source", "in.jsonl", "--out", "out.jsonl")
+        assert told == "out.jsonl: 3 rows, 2 of them with an error in place of an answer\n"
+    found = read_rows("out.jsonl")
+    assert [row.pop("error", "")[:14] for row in found] == ["the prompt has"] * 2 + [""]
+    assert found[:2] == rows[:2] and found[2]["text"]
+    assert "(error: the prompt has" in go("--source", "in.jsonl")
+    with pytest.raises(UserError, match=r"^--prompt: the prompt has [\d,]+ tokens and the model's context 200"):
+        go("--prompt", "long " * 300)
+
+
+def test_calls_and_reasoning_are_told_apart_by_ids(go: Generate) -> None:
+    """A tag that is only spelled is text, as in a chat."""
+    tokenizer = load_model("model")[1]
+    prompt = Prompt("here", {}, Conversation((Message("user", "hi"),)))
+    continuer = Continuer(model=Transformer(CONFIG), tokenizer=tokenizer, sampling=Sampling())
+    ids = [*tokenizer.encode("a </think> b"), tokenizer.eos_id]
+    assert _row(prompt, Continuation("a </think> b", ids, "stop"), continuer)["text"] == "a </think> b"
+    assert _row(prompt, Continuation("a </think>", ids[:-1], "stop"), continuer)["reasoning_content"] == "a "
 
 
 def test_a_row_that_cannot_be_answered_is_named(go: Generate) -> None:
     write_rows("in.jsonl", [{"prompt": "hello"}, {"question": "why?"}])
-    with pytest.raises(DataError, match=r"in\.jsonl:2: has no column 'text'"):
-        go("--file", "in.jsonl")
-    write_rows("in.jsonl", [{"prompt": "hello"}, {"prompt": "long " * 300}])
-    with pytest.raises(DataError, match=r"in\.jsonl:2: the prompt has [\d,]+ tokens and the model's context 200"):
-        go("--file", "in.jsonl")
+    with pytest.raises(DataError, match=r"in\.jsonl:2: has 'question'; expected a prompt or a text"):
+        go("--source", "in.jsonl")
+    Path("in.jsonl").write_text('{"prompt": "hello"}\n{"prompt": \n')
+    with pytest.raises(DataError, match=r"in\.jsonl:2: not JSON"):
+        go("--source", "in.jsonl", "--out", "out.jsonl")
+    assert not Path("out.jsonl").exists()
 
 
 def test_exactly_one_source_of_prompts_is_expected(go: Generate) -> None:
-    with pytest.raises(ConfigError, match="--prompt and --file are both given"):
-        go("--prompt", "hello", "--file", "x.txt")
+    with pytest.raises(ConfigError, match="--prompt and --source are both given"):
+        go("--prompt", "hello", "--source", "x.txt")
 
 
 def test_a_file_that_cannot_be_read_is_named(go: Generate) -> None:
     with pytest.raises(DataError, match=r"nowhere\.txt: cannot be read: No such file"):
-        go("--file", "nowhere.txt")
+        go("--source", "nowhere.txt")
     Path("latin.txt").write_bytes(b"caf\xe9\n")
     with pytest.raises(DataError, match=r"latin\.txt: not UTF-8"):
-        go("--file", "latin.txt")
+        go("--source", "latin.txt")
 
 
 def test_an_adapter_is_used_with_the_model(go: Generate) -> None:

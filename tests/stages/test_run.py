@@ -6,6 +6,7 @@ import pytest
 
 from minimind.cli import parse
 from minimind.errors import ConfigError, DataError
+from minimind.run import RunReader
 from minimind.stages.run import run
 
 TEXT = "the cat sat on the mat and the dog sat on the log. " * 40
@@ -62,6 +63,48 @@ def test_lost_output_is_made_again(capsys: pytest.CaptureFixture[str]) -> None:
 def test_from_repeats_what_is_complete(capsys: pytest.CaptureFixture[str]) -> None:
     start(capsys)
     assert [line.endswith("skipped)") for line in start(capsys, "--from", "tokenizer")] == [False, False]
+
+
+def train(steps: int) -> None:
+    """Recipes 20 and 21: a model, and another that goes on from it."""
+    rest = 'data.source = ["text.txt"]\ndata.context = 32\n'
+    rest += "train.batch_tokens = 64\ntrain.dtype = 'float32'\nsample_prompts = []\n"
+    shape = "hidden_size = 16\nnum_hidden_layers = 1\nnum_attention_heads = 2\nnum_key_value_heads = 1\n"
+    shape += "intermediate_size = 16\n"
+    Path("recipes/20-pretrain.toml").write_text(
+        f'run = "out/one"\ntokenizer = "out/first"\n{rest}train.steps = {steps}\n[model]\n{shape}'
+    )
+    Path("recipes/21-pretrain-more.toml").write_text(f'run = "out/two"\nbase = "out/one"\n{rest}train.steps = 2\n')
+
+
+def steps_of(folder: str) -> int:
+    return RunReader(folder).metrics()[-1]["step"]
+
+
+def test_a_stage_trained_anew_keeps_the_old_run_and_repeats_what_was_built_on_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    train(steps=2)
+    start(capsys)
+    train(steps=3)
+    assert [line.endswith("skipped)") for line in start(capsys)] == [True, True, False, False]
+    assert (steps_of("out/one"), steps_of("out/old/one-1")) == (3, 2)
+    assert (steps_of("out/two"), steps_of("out/old/two-1")) == (2, 2)
+    start(capsys, "--from", "pretrain")
+    assert steps_of("out/old/one-2") == 3
+
+
+def test_stopped_after_a_stage_was_trained_anew_the_next_start_repeats_what_was_built_on_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    train(steps=2)
+    start(capsys)
+    # As if it had been killed there: the later recipe is not reached.
+    Path("recipes/21-pretrain-more.toml").rename("later.toml")
+    start(capsys, "--from", "pretrain")
+    Path("later.toml").rename("recipes/21-pretrain-more.toml")
+    assert [line.endswith("skipped)") for line in start(capsys)] == [True, True, True, False]
+    assert Path("out/old/two-1").is_dir() and Path("out/old/one-1").is_dir()
 
 
 def test_overrides_reach_the_stages_of_their_verb(capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,6 +19,7 @@ from minimind.stages.serve import ServeConfig, _models, _welcome
 
 def test_a_folder_is_served_until_sigterm(tiny: Path) -> None:
     command = [sys.executable, "-m", "minimind", "serve", str(tiny), "--port", "0", "--sampling.max_tokens", "5"]
+    command += ["--runs", str(tiny.parent)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
@@ -30,6 +31,8 @@ def test_a_folder_is_served_until_sigterm(tiny: Path) -> None:
             try:
                 with urllib.request.urlopen(request, timeout=30) as reply:
                     assert json.load(reply)["usage"]["completion_tokens"] <= 5
+                with urllib.request.urlopen(f"{address.removesuffix('v1')}page/runs", timeout=30) as reply:
+                    assert json.load(reply)["shown"]
                 break
             except urllib.error.URLError:
                 assert attempt < 99
@@ -46,6 +49,7 @@ def test_a_folder_is_served_until_sigterm(tiny: Path) -> None:
         (["--key_env", "SHORT_KEY"], "SHORT_KEY has 5 characters; expected at least 16"),
         (["--precision", "int4"], "precision"),
         (["--adapters", "nowhere"], "nowhere: not there"),
+        (["--runs", "nowhere"], "runs: nowhere is no folder"),
     ],
 )
 def test_what_is_unsafe_or_wrong_is_said_in_a_line(
@@ -84,3 +88,4 @@ def test_the_example_shows_how_to_give_a_key_and_not_the_key() -> None:
     config = load(ServeConfig, None, {"model": "m", "host": "::1"})
     shown = _welcome(config, 8000, ["m"], has_key=True)
     assert "http://[::1]:8000/v1/chat/completions" in shown and '"$MINIMIND_API_KEY"' in shown
+    assert "open http://[::1]:8000/ in a browser" in shown

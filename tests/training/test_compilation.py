@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch._dynamo.exc import TorchDynamoException
 
+from minimind.errors import ConfigError
 from minimind.model import ModelConfig, Transformer
 from minimind.training import compilation
-from minimind.training.compilation import compile_blocks, compile_if_faster
+from minimind.training.compilation import compile_as_chosen, compile_blocks, compile_if_faster
 
 # Loading and running its compiler, torch warns of its own parts.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -89,6 +90,20 @@ def test_where_nothing_can_be_compiled_the_run_goes_on_without(model: Transforme
 
     assert not compile_if_faster(model, run_once, steps=5000)
     assert not is_compiled(model)
+
+
+def test_asked_for_where_nothing_can_be_compiled_the_run_ends_with_a_reason(model: Transformer) -> None:
+    def fail(error: Exception) -> Callable[[], None]:
+        def run_once() -> None:
+            raise error
+
+        return run_once
+
+    reason = "InvalidCxxCompiler: none found"
+    with pytest.raises(ConfigError, match=f"train.compile is on, and .*: {reason}; install a C"):
+        compile_as_chosen("on", model, fail(TorchDynamoException(f"{reason}\nand a page more")), steps=10)
+    with pytest.raises(torch.OutOfMemoryError):
+        compile_as_chosen("on", model, fail(torch.OutOfMemoryError("no memory")), steps=10)
 
 
 def test_compiled_blocks_keep_the_names_of_their_weights(model: Transformer) -> None:

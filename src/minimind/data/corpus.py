@@ -161,7 +161,7 @@ def _needed_columns(names: list[str], text_column: str) -> list[str] | None:
 
 
 def _read_builtin(file: DataFile, text_column: str, before: int) -> Iterator[Chunk]:
-    from minimind.data.builtin import builtin_rows
+    from minimind.builtin.corpus import builtin_rows
 
     values, first = builtin_rows(file.name.partition("://")[2]), 1
     while some := tuple(islice(values, TABLE_ROWS)):

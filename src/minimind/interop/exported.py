@@ -2,7 +2,7 @@
 
 Each format fills a temporary folder, reads it back as a stranger would, and compares; only then one rename gives it its
 name (`folder.py`). A format that rounds weights may think a little differently, and the export says how much.
-Next: `hf_export.py`, `gguf_writer.py`, `upstream_export.py`.
+Next: `hf_export.py`, `gguf_writer.py`, `onnx_export.py`, `upstream_export.py`.
 """
 
 from collections.abc import Callable
@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from minimind.checkpoint import save_checkpoint
 from minimind.config_json import EXPERT_FIELDS
 from minimind.errors import CheckpointError
 from minimind.folder import MANIFEST, write_folder
@@ -21,7 +22,7 @@ from minimind.sampling import Sampling
 from minimind.tensor_files import read_json
 from minimind.tokenizer import Tokenizer
 
-__all__ = ["Exported", "ExportedFile", "require_same_model", "write_export"]
+__all__ = ["Exported", "ExportedFile", "require_same_model", "write_checkpoint_files", "write_export"]
 
 # Room for tokenizer, template and JSON, beside the weights.
 SMALL_FILES_BYTES = 32 * 2**20
@@ -62,6 +63,16 @@ def write_export(out: Path, fill: Callable[[Path], None], *, need_bytes: int) ->
     (out / MANIFEST).unlink()
     files = (ExportedFile(name, entry["bytes"], entry["sha256"]) for name, entry in entries.items())
     return tuple(sorted(files, key=lambda file: (-file.num_bytes, file.name)))
+
+
+def write_checkpoint_files(place: Path, model: Transformer, tokenizer: Tokenizer, **options: Any) -> None:
+    """The files of `save_checkpoint` in a folder that is there, less the manifest. Errors: CheckpointError"""
+    whole = place / "checkpoint"
+    save_checkpoint(whole, model, tokenizer, **options)
+    (whole / MANIFEST).unlink()
+    for path in sorted(whole.iterdir()):
+        path.rename(place / path.name)
+    whole.rmdir()
 
 
 @torch.no_grad()

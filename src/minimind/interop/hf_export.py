@@ -12,10 +12,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from minimind.checkpoint import load_model, save_checkpoint
+from minimind.checkpoint import load_model
 from minimind.errors import CheckpointError
-from minimind.folder import MANIFEST
-from minimind.interop.exported import Exported, require_same_model, write_export
+from minimind.interop.exported import Exported, require_same_model, write_checkpoint_files, write_export
 from minimind.model import Transformer
 from minimind.tensor_files import read_json, write_json
 from minimind.tokenizer import Tokenizer
@@ -68,12 +67,7 @@ def export_hf(
 
 def _write(place: Path, model: Transformer, tokenizer: Tokenizer, dtype: HfType, max_shard_bytes: int) -> None:
     """A checkpoint's files in `place`, less its manifest, with weights of another type."""
-    whole = place / "checkpoint"
-    save_checkpoint(whole, model, tokenizer, max_shard_bytes=max_shard_bytes)
-    (whole / MANIFEST).unlink()
-    for path in sorted(whole.iterdir()):
-        path.rename(place / path.name)
-    whole.rmdir()
+    write_checkpoint_files(place, model, tokenizer, max_shard_bytes=max_shard_bytes)
     config = read_json(place / "config.json")
     write_json(place / "config.json", config | {"dtype": dtype, "torch_dtype": dtype})
     if dtype == "float32":

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from minimind.chat_template import THINK_MARKS, TOOL_MARKS
 from minimind.errors import RunError
@@ -28,6 +28,29 @@ FIGURES = {
     "tokens": "tokens trained on",
     "seconds": "seconds of training",
 }
+# How each library uses the folder NAME.
+USES = {
+    "transformers": """## Use
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("NAME")
+model = AutoModelForCausalLM.from_pretrained("NAME")
+messages = [{"role": "user", "content": "Hello"}]
+inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+print(tokenizer.decode(model.generate(**inputs, max_new_tokens=64)[0]))
+```""",
+    "transformers.js": """## Use
+
+```js
+import {pipeline} from "@huggingface/transformers";
+
+const generate = await pipeline("text-generation", "NAME", {dtype: "fp32"});
+const answer = await generate([{role: "user", content: "Hello"}], {max_new_tokens: 64});
+console.log(answer[0].generated_text.at(-1).content);
+```""",
+}
 
 
 def find_run(folder: Path) -> RunReader | None:
@@ -39,11 +62,20 @@ def find_run(folder: Path) -> RunReader | None:
     return None
 
 
-def model_card(name: str, model: Transformer, tokenizer: Tokenizer, run: RunReader | None, dtype: str) -> str:
+def model_card(
+    name: str,
+    model: Transformer,
+    tokenizer: Tokenizer,
+    run: RunReader | None,
+    dtype: str,
+    *,
+    library: Literal["transformers", "transformers.js"] = "transformers",
+) -> str:
     """Markdown with the front matter that the hub reads.
 
-    run:    None for a model that was not trained here
-    dtype:  of the weights, as in "bfloat16"
+    run:      None for a model that was not trained here
+    dtype:    of the weights, as in "bfloat16"
+    library:  that reads the folder
     """
     config = model.config
     total = sum(parameter.numel() for parameter in model.parameters())
@@ -54,7 +86,8 @@ def model_card(name: str, model: Transformer, tokenizer: Tokenizer, run: RunRead
         if tokenizer.control_names >= {*names}
     ]
     parts = [
-        "---\n# license: choose one; it has to fit the data below\nlibrary_name: transformers\n"
+        "---\n# license: choose one; it has to fit the data below\n"
+        f"library_name: {library}\n"
         "pipeline_tag: text-generation\ntags: [minimind]\n---",
         f"# {name}",
         f"{total / 1e6:.1f}M parameters in {dtype}: {config.num_hidden_layers} layers, width {config.hidden_size}, "
@@ -62,21 +95,11 @@ def model_card(name: str, model: Transformer, tokenizer: Tokenizer, run: RunRead
         f"{config.head_dim}{experts if config.num_experts else ''}; context {config.max_position_embeddings:,} tokens. "
         f"Vocabulary: {tokenizer.vocab_size:,} tokens, byte-level BPE, split as {tokenizer.pattern}; "
         f"chat template with {' and '.join(knows) or 'neither thinking nor tools'}.",
-        _usage(name),
+        USES[library].replace("NAME", name),
         *(_about_run(run) if run else ["## Training\n\nNot recorded: this model was not trained in a run folder."]),
         "## Intended use and limits\n\nTo be written by whoever publishes it.",
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def _usage(name: str) -> str:
-    return (
-        "## Use\n\n```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
-        f'tokenizer = AutoTokenizer.from_pretrained("{name}")\nmodel = AutoModelForCausalLM.from_pretrained("{name}")\n'
-        'messages = [{"role": "user", "content": "Hello"}]\n'
-        'inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", '
-        "return_dict=True)\nprint(tokenizer.decode(model.generate(**inputs, max_new_tokens=64)[0]))\n```"
-    )
 
 
 def _about_run(run: RunReader) -> Iterable[str]:

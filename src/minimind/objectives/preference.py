@@ -11,7 +11,8 @@ training began with; what it says of each answer was computed once, and comes wi
 
 To read the metrics: the sigmoid loss starts at log 2 = 0.693, where `margin` is 0. A reward is β times its bracket;
 `accuracy` is the share of pairs whose chosen answer has the larger one, so it is 0 before the first update and says
-something from then on. Both rewards often fall: then the margin grows by unlearning the rejected answer.
+something from then on. `likelier` is the share whose chosen answer the model itself finds likelier, by token: that can
+be compared before and after. Both rewards often fall: then the margin grows by unlearning the rejected answer.
 
 Sources: Rafailov et al. 2023, arXiv:2305.18290, eq. 7; IPO, Azar et al. 2023, arXiv:2310.12036, eq. 17; smoothing,
 Mitchell 2023, "A note on DPO with noisy preferences"; dividing by the length as in SimPO, arXiv:2405.14734.
@@ -69,12 +70,14 @@ class Preference:
         lengths = batch.weights.sum(-1)
         # A pair with an empty side says nothing. Its figures are left out, not multiplied by 0: they may be NaN.
         is_whole = (lengths > 0).view(-1, 2).all(-1)
+        by_token = (sums / lengths).detach().view(-1, 2)[is_whole]
         ratios = (sums - batch.reference).view(-1, 2)[is_whole]
         if self.length_normalised:
             ratios = ratios / lengths.view(-1, 2)[is_whole]
         chosen, rejected = ratios.unbind(-1)
         total = self._losses(chosen - rejected).sum()
         means = self._figures(total, chosen.detach(), rejected.detach())
+        means["likelier"] = Mean((by_token[:, 0] > by_token[:, 1]).sum(), is_whole.sum())
         if hidden.router_logits:
             shared = _shared_weights(batch, lengths, is_whole)
             balance = balance_experts(hidden.router_logits, shared, model.config.num_experts_per_tok)

@@ -18,6 +18,7 @@ from minimind.config import flatten
 from minimind.errors import RunError
 from minimind.report.chart import Point, running_mean, short
 from minimind.report.evaluation import is_number, read_evaluation, rounded
+from minimind.report.rollouts import rollout_table
 from minimind.run import RunReader
 
 __all__ = ["Defaults", "Prompt", "Sample", "Summary", "duration", "title_of"]
@@ -85,6 +86,8 @@ class Summary:
         known = {"step", *self.metrics}
         results = [(name, rounded(value)) for name, value in (finished or {}).items() if name not in known]
         self.tables, figures = read_evaluation(folder / "evaluation.json")
+        rollouts = rollout_table(folder)
+        self.tables += [rollouts] if rollouts else []
         self.results = [(title_of(name), text) for name, text in results + figures]
         usual = defaults(self.stage)
         settings = list(flatten(_read_settings(reader), stop=usual))

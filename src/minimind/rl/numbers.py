@@ -5,9 +5,10 @@ asks for a share and means 0.5. Numbers spelled in words (fifty, 五十) are not
 """
 
 import re
+from collections.abc import Sequence
 from fractions import Fraction
 
-__all__ = ["Number", "is_equal", "last_number", "read_numbers"]
+__all__ = ["Number", "holds_numbers", "is_equal", "last_number", "read_numbers"]
 
 # Longer runs of digits are no answer, and turning them into a number takes time that grows with their square.
 MAX_CHARACTERS = 60
@@ -45,6 +46,16 @@ def last_number(text: str) -> Number:
     marked = text.rpartition("####")[2].strip().partition("\n")[0] if "####" in text else text
     numbers = read_numbers(marked)
     return numbers[-1] if numbers else ()
+
+
+def holds_numbers(text: str, expected: Sequence[str]) -> bool:
+    """Is the expected number the last one of the text? Of several, do all occur in it?"""
+    # What a tool call says that is broken off is no answer.
+    text = text.partition("<tool_call>")[0]
+    if len(expected) == 1:
+        return is_equal(last_number(text), expected[0])
+    found = read_numbers(text)
+    return all(any(is_equal(one, wanted) for one in found) for wanted in expected)
 
 
 def is_equal(found: Number, expected: str) -> bool:

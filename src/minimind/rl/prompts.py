@@ -18,7 +18,7 @@ from minimind.data.corpus import BadRows, read_chunks
 from minimind.data.files import find_files
 from minimind.errors import ConfigError, DataError
 
-__all__ = ["Prompt", "fingerprint_of", "read_prompts"]
+__all__ = ["Prompt", "fingerprint_of", "parse_prompt", "read_prompts"]
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,15 @@ def read_prompts(
     return prompts
 
 
+def parse_prompt(where: str, row: Mapping[str, Any], thinking: bool = False) -> Prompt:
+    """One row; `where` is its `path:line`. Errors: DataError, which begins with it"""
+    asked = Conversation.parse(row, where).prompt_part()
+    if not asked.messages or asked.messages[-1].role not in ("user", "tool"):
+        last = asked.messages[-1].role if asked.messages else "no message"
+        raise DataError(f"{where}: ends with {last} before the answer; expected a message of the user or a tool")
+    return Prompt(asked.messages, asked.tools, _ground_truth(row.get("gt"), where), thinking, where)
+
+
 def fingerprint_of(prompts: Iterable[Prompt]) -> str:
     """sha256 (hex) of what is asked, offered and right: equal fingerprints, equal prompts in equal order."""
     digest = hashlib.sha256()
@@ -91,16 +100,12 @@ def _draw(seed: int, index: int) -> float:
 def _prompt(row: Row, thinking: bool, need_gt: bool) -> Prompt | BadRow:
     where = f"{row.path}:{row.line}"
     try:
-        asked = Conversation.parse(row.value, where).prompt_part()
-        if not asked.messages or asked.messages[-1].role not in ("user", "tool"):
-            last = asked.messages[-1].role if asked.messages else "no message"
-            raise DataError(f"{where}: ends with {last} before the answer; expected a message of the user or a tool")
-        gt = _ground_truth(row.value.get("gt"), where)
+        prompt = parse_prompt(where, row.value, thinking)
     except DataError as error:
         return BadRow(row.path, row.line, str(error).removeprefix(f"{where}: "))
-    if need_gt and not gt:
+    if need_gt and not prompt.gt:
         return BadRow(row.path, row.line, 'has no gt, which a reward compares with; expected such as "gt": ["72"]')
-    return Prompt(asked.messages, asked.tools, gt, thinking, where)
+    return prompt
 
 
 def _ground_truth(raw: Any, where: str) -> tuple[str, ...]:

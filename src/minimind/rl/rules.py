@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from minimind.conversation import Message
-from minimind.rl.numbers import is_equal, last_number, read_numbers
+from minimind.rl.numbers import holds_numbers, read_numbers
 from minimind.rl.outcomes import Outcome
 from minimind.rl.prompts import Prompt
 from minimind.tokenizer import RESERVED
@@ -40,11 +40,7 @@ def number(outcome: Outcome) -> float:
 
     Only the final text counts: neither reasoning nor a tool call that is broken off.
     """
-    text = outcome.answer.content.partition("<tool_call>")[0]
-    if len(outcome.prompt.gt) == 1:
-        return float(is_equal(last_number(text), outcome.prompt.gt[0]))
-    found = read_numbers(text)
-    return float(all(any(is_equal(one, expected) for one in found) for expected in outcome.prompt.gt))
+    return float(holds_numbers(outcome.answer.content, outcome.prompt.gt))
 
 
 def well_formed(outcome: Outcome) -> float:

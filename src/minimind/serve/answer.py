@@ -5,16 +5,16 @@ text is looked at once. The newlines around reasoning and before a call belong t
 `messages.Message` does: at the end of a piece they are held back until it is clear what follows.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from minimind.chat_template import CALL_MARKS, THINK_MARKS
-from minimind.messages import ToolCall
+from minimind.messages import Message, ToolCall
 from minimind.serve.request import Event
 from minimind.tokenizer import Tokenizer
 
-__all__ = ["AnswerReader", "Delta", "answer_marks"]
+__all__ = ["AnswerReader", "Delta", "answer_marks", "join"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,14 @@ class Delta:
     kind: Literal["reasoning", "content", "call"]
     text: str = ""
     call: ToolCall | None = None
+
+
+def join(deltas: Iterable[Delta]) -> Message:
+    """The message that pieces make."""
+    deltas = list(deltas)
+    texts = {kind: "".join(delta.text for delta in deltas if delta.kind == kind) for kind in ("content", "reasoning")}
+    calls = tuple(delta.call for delta in deltas if delta.call is not None)
+    return Message("assistant", texts["content"], texts["reasoning"], calls)
 
 
 def answer_marks(tokenizer: Tokenizer, *, tools: bool) -> dict[int, str]:

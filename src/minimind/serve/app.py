@@ -1,9 +1,15 @@
-"""Routes and guard as one application, and the process that serves it."""
+"""Routes, page and guard as one application, and the process that serves it.
+
+The page's files are open without a key, for a browser cannot show one when it opens a page. All else but `/health` is
+closed.
+"""
 
 import asyncio
 import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import uvicorn
@@ -17,6 +23,7 @@ from starlette.types import ASGIApp
 from minimind.serve.api import Service, make_router
 from minimind.serve.connection import KEEP_ALIVE_SECONDS, MAX_HEADER_BYTES, Connection
 from minimind.serve.guard import SERVER_ERROR, Guard, Policy
+from minimind.serve.page import make_page_router, page_files
 from minimind.serve.problems import Problem, problem_reply, validation_problem
 
 __all__ = ["build_app", "make_server", "run_server"]
@@ -25,8 +32,11 @@ DRAIN_SECONDS = 30
 MAX_CONNECTIONS = 1024
 
 
-def build_app(service: Service, policy: Policy | None = None) -> ASGIApp:
-    """The application; it starts and stops the service's runner."""
+def build_app(service: Service, policy: Policy | None = None, *, runs: Path | None = None) -> ASGIApp:
+    """The application; it starts and stops the service's runner.
+
+    runs:  the folder of runs that the page shows
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -37,11 +47,15 @@ def build_app(service: Service, policy: Policy | None = None) -> ASGIApp:
     # The pages that FastAPI would offer load scripts from elsewhere.
     app = FastAPI(title="minimind", lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.include_router(make_router(service))
+    files = page_files()
+    tokenizers = {name: engine.tokenizer for name, engine in service.runner.engines.items()}
+    app.include_router(make_page_router(files, tokenizers, runs))
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(Exception, _on_error)
-    return Guard(app, policy or Policy())
+    policy = policy or Policy()
+    return Guard(app, replace(policy, open={*policy.open, *files}))
 
 
 def run_server(app: ASGIApp, host: str, port: int) -> None:

@@ -19,7 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minimind.model import Attention, Block, FeedForward, ModelConfig, Transformer, rotary_frequencies
-from minimind.serve.precision import Product, fuse, pack
+from minimind.packing import Product, pack
+from minimind.serve.precision import fuse
 from minimind.serve.slots import Slots
 
 __all__ = ["Chunk", "Forward"]

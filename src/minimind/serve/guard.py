@@ -29,12 +29,13 @@ MAX_BODY_BYTES = 2**20
 MAX_KEYS = 1024
 BODY_SECONDS = 15.0
 SERVER_ERROR = Problem(500, "an error of the server; its log says more")
-# A page's own scripts and styles, and nothing from anywhere else.
+# The page's own scripts and styles, and nothing from anywhere else; no text becomes HTML, where a browser knows how.
 HEADERS = (
     (
         b"content-security-policy",
         b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
-        b"font-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        b"font-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+        b"require-trusted-types-for 'script'; trusted-types 'none'",
     ),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),

@@ -4,15 +4,10 @@ Only the products of a block change. Embedding and output matrix stay float32, a
 that part decides quality, and costs little. int8 keeps of each row of a weight the largest magnitude, and of each
 number how many 127ths of that it is; the product multiplies bfloat16 activations by whole numbers and scales the sum.
 `set_precision` changes a model in place, so that an evaluation measures what a server serves; `fuse` makes one product
-of those that read the same input.
-
-On a CPU, weights are put into the order in which oneDNN reads them. Few rows times a large matrix cost what it costs to
-read the matrix, and torch's own float32 product reads it badly: at 26M on one AMD core the products of a step take
-7.5 / 17 / 33 ms for 1 / 8 / 32 rows as they are, and 3.3 / 5.2 / 14 ms with packed weights (`benchmarks/serving.py`).
+of those that read the same input, packed (`packing.py`).
 """
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Literal, cast, get_args
 
 import torch
@@ -21,13 +16,12 @@ from torch import Tensor, nn
 
 from minimind.errors import ConfigError
 from minimind.model import Transformer
+from minimind.packing import Product, pack
 
-__all__ = ["PRECISIONS", "Bfloat16Linear", "Int8Linear", "Precision", "Product", "fuse", "pack", "set_precision"]
+__all__ = ["PRECISIONS", "Bfloat16Linear", "Int8Linear", "Precision", "fuse", "set_precision"]
 
 Precision = Literal["fp32", "bf16", "int8"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
-# Float32 activations [N, in] -> float32 products [N, out].
-Product = Callable[[Tensor], Tensor]
 
 
 class Int8Linear(nn.Module):
@@ -98,36 +92,3 @@ def fuse(layers: Sequence[nn.Module]) -> Product:
         product = pack(weight, bias)
         return lambda x: product(x.bfloat16()).float()
     return pack(weight, bias)
-
-
-def pack(weight: Tensor, bias: Tensor | None = None) -> Product:
-    """x [N, in] -> x · weight + bias, all of one type; the weight is copied into oneDNN's own order where it can be."""
-    plain = partial(F.linear, weight=weight, bias=bias)
-    if weight.is_cuda or not torch.backends.mkldnn.is_available():
-        return plain
-    try:
-        packed = torch.ops.mkldnn._reorder_linear_weight(weight, None)
-        product = partial(_packed_product, packed, bias)
-        # These two are what torch's compiler uses and no documented part of torch: believed only after a look.
-        x = torch.ones(2, weight.shape[1], dtype=weight.dtype)
-        scale = weight.float().abs().sum(1)
-        close = ((product(x) - plain(x)).float().abs() <= 1e-2 * scale + 1e-6).all()
-    except (AttributeError, NotImplementedError, RuntimeError, TypeError):
-        return plain
-    return product if close else plain
-
-
-def _rounded(rows: int) -> int:
-    """`rows` or a few more, out of few numbers: two for each doubling, above 64 at most 32 or an eighth apart."""
-    octave = (rows - 1).bit_length()
-    step = max(1 << max(octave - 4, 0), min(1 << max(octave - 2, 0), 32))
-    return -(-rows // step) * step
-
-
-def _packed_product(packed: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
-    # oneDNN compiles a product for each number of rows and keeps it, which after a day of any prompts is gigabytes.
-    rows = len(x)
-    padding = _rounded(rows) - rows
-    if padding:
-        x = F.pad(x, (0, 0, 0, padding))
-    return torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")[:rows]

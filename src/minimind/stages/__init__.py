@@ -5,9 +5,10 @@ is imported until its verb is called. A new verb is a new module and a row in th
 what verbs share:
 
     training      fit.py, rows.py, trained.py; policy.py where a model learns from its own answers
-    evaluate      evaluation.py, evaluation_text.py, evaluation_tasks.py
+    evaluate      evaluation.py, evaluation_text.py, evaluation_tasks.py, evaluation_answers.py
     plan          planned.py, probe.py
-    chat          dialogue.py, adapters.py
+    chat          dialogue.py, local_answers.py, remote_answers.py, adapters.py
+    generate      prompts.py, continuations.py, answer_file.py
     the terminal  terminal.py, tables.py
 """
 
@@ -113,6 +114,7 @@ VERBS = {
         (
             "minimind evaluate runs/quickstart/sft --questions builtin://questions",
             "minimind evaluate runs/mine/pretrain --text data/mine --pairs blimp.jsonl --choices cmmlu.jsonl",
+            "minimind evaluate runs/mine/sft --answers math.jsonl --samples 8 --tool_calls tools.jsonl",
             "minimind evaluate runs/mine/sft --text data/mine --baseline runs/mine/pretrain/evaluation.json",
         ),
     ),
@@ -125,21 +127,22 @@ VERBS = {
         ),
     ),
     "generate": Verb(
-        "continue a text, or answer prompts from a file",
+        "continue a text, or answer many prompts, to be gone on with after a stop",
         (
             "minimind generate runs/quickstart/pretrain --prompt 'The sun' '今天'",
-            "minimind generate runs/mine/sft --chat --file questions.txt --out answers.jsonl",
+            "minimind generate runs/mine/sft --source questions.jsonl --out answers.jsonl",
         ),
     ),
     "chat": Verb(
-        "talk with a model in the terminal",
+        "talk with a model or a server in the terminal",
         (
             "minimind chat runs/quickstart/sft",
+            "minimind chat --url http://127.0.0.1:8000/v1",
             "minimind chat runs/mine/sft --thinking --sampling.temperature 0.3",
         ),
     ),
     "serve": Verb(
-        "answer OpenAI's clients with a model",
+        "answer OpenAI's clients, and a browser, with a model",
         (
             "minimind serve runs/quickstart/sft",
             "minimind serve runs/mine/sft --adapters runs/mine/lora --port 8080 --precision bf16",

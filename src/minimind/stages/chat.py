@@ -1,7 +1,8 @@
-"""`minimind chat MODEL`: talk with a model in the terminal, or through a pipe with one question per line.
+"""`minimind chat MODEL`: talk with a model or a server in the terminal, or through a pipe with one question per line.
 
 Ctrl-C stops an answer and not the program, Ctrl-D leaves. Lines that begin with / are commands; `/help` lists them.
-`dialogue.py` holds the conversation, `terminal.py` shows it; docs/chat.md is for users.
+`dialogue.py` holds the conversation, `terminal.py` shows it, `local_answers.py` and `remote_answers.py` answer;
+docs/chat.md is for users.
 """
 
 import json
@@ -15,10 +16,13 @@ from pydantic import Field
 
 from minimind.checkpoint import load_model
 from minimind.config import Config, nearest
+from minimind.endpoint import Endpoint
 from minimind.errors import ConfigError, UserError
 from minimind.sampling import Sampling
 from minimind.stages.adapters import NO_ADAPTER, Adapters
-from minimind.stages.dialogue import Dialogue
+from minimind.stages.dialogue import Answerer, Dialogue
+from minimind.stages.local_answers import LocalAnswerer
+from minimind.stages.remote_answers import RemoteAnswerer
 from minimind.stages.terminal import Screen
 from minimind.tools import TOOLS
 
@@ -26,11 +30,14 @@ __all__ = ["ChatConfig", "run"]
 
 
 class ChatConfig(Config):
-    """Talk with a model. Piped input is answered line by line, without a prompt or colours."""
+    """Talk with a model, or with a server that answers as OpenAI's does: vLLM, SGLang, llama.cpp, `minimind serve`.
+    Piped input is answered line by line, without a prompt or colours."""
 
     positional: ClassVar[str] = "model"
 
-    model: Path = Field(description="A run folder, a checkpoint, or a Hugging Face folder.")
+    model: Path | None = Field(None, description="A run folder, a checkpoint, or a Hugging Face folder.")
+    url: str = Field("", description="A server that answers in place of a model here, such as https://host/v1.")
+    endpoint: Endpoint | None = Field(None, description="The same with more to say of it, in place of url.")
     adapters: list[Path] = Field(
         [], description="LoRA runs or PEFT folders; the first is in use until /adapter chooses another, or none."
     )
@@ -50,19 +57,17 @@ def run(config: ChatConfig) -> None:
             close = nearest(name, TOOLS)
             hint = f"did you mean {close}?" if close else f"expected some of {', '.join(TOOLS)}"
             raise ConfigError(f"tools has {name!r}, which is no built-in tool; {hint}")
-    model, tokenizer = load_model(config.model, device=config.device)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    adapters = Adapters(model, tokenizer, config.adapters)
+    if sum(map(bool, (config.model, config.url, config.endpoint))) != 1:
+        raise ConfigError("expected one to talk with: a model's FOLDER, --url of a server, or --endpoint.url and .name")
+    answerer, adapters, title = _model(config) if config.model is not None else _server(config)
     for stream in (sys.stdin, sys.stdout):
         # A pipe may bring any bytes, and a terminal may lack a character: neither is a reason to stop.
         with suppress(AttributeError):
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     screen = Screen()
     dialogue = Dialogue(
-        model=model,
-        tokenizer=tokenizer,
+        answerer=answerer,
         screen=screen,
-        sampling=config.sampling,
         system=config.system,
         thinking=config.thinking,
         tools={name: TOOLS[name] for name in config.tools},
@@ -70,20 +75,34 @@ def run(config: ChatConfig) -> None:
     )
     is_terminal = sys.stdin.isatty()
     if is_terminal:
-        adapted = f" with adapter {adapters.active}" if adapters.names else ""
-        screen.notice(
-            f"{config.model}, {parameters / 1e6:.1f}M parameters{adapted}; /help for commands, Ctrl-D to leave"
-        )
+        screen.notice(f"{title}; /help for commands, Ctrl-D to leave")
     chat = _Chat(dialogue, adapters, screen)
     for line in _typed(screen, config.history) if is_terminal else sys.stdin:
         if not chat.take(line.strip()):
             break
 
 
+def _model(config: ChatConfig) -> tuple[Answerer, Adapters, str]:
+    assert config.model is not None
+    model, tokenizer = load_model(config.model, device=config.device)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    adapters = Adapters(model, tokenizer, config.adapters)
+    adapted = f" with adapter {adapters.active}" if adapters.names else ""
+    title = f"{config.model}, {parameters / 1e6:.1f}M parameters{adapted}"
+    return LocalAnswerer(model, tokenizer, config.sampling), adapters, title
+
+
+def _server(config: ChatConfig) -> tuple[Answerer, None, str]:
+    if config.adapters:
+        raise ConfigError("--adapters belong to a model here; a server has names for its own: --endpoint.name NAME")
+    endpoint = (config.endpoint or Endpoint(config.url)).named()
+    return RemoteAnswerer(endpoint, config.sampling), None, f"{endpoint.name} at {endpoint.url}"
+
+
 class _Chat:
     """Answers questions and obeys commands."""
 
-    def __init__(self, dialogue: Dialogue, adapters: Adapters, screen: Screen) -> None:
+    def __init__(self, dialogue: Dialogue, adapters: Adapters | None, screen: Screen) -> None:
         self._dialogue = dialogue
         self._adapters = adapters
         self._screen = screen
@@ -149,12 +168,12 @@ class _Chat:
 
     def _adapter(self, name: str) -> None:
         """/adapter NAME     answer with one of --adapters; none is the model alone, no name lists them"""
+        if not (self._adapters and self._adapters.names):
+            raise UserError("there are no adapters; name LoRA runs with --adapters when you start")
         if name:
             self._adapters.use(name)
-        elif self._adapters.names:
-            self._screen.notice(f"adapters: {', '.join([*self._adapters.names, NO_ADAPTER])}")
         else:
-            raise UserError("there are no adapters; name LoRA runs with --adapters when you start")
+            self._screen.notice(f"adapters: {', '.join([*self._adapters.names, NO_ADAPTER])}")
         self._screen.notice(f"the adapter is {self._adapters.active}")
 
     def _retry(self, _: str) -> None:

@@ -1,23 +1,48 @@
-"""A conversation with a model, turn by turn: what it remembers, the tools it calls, what no longer fits.
+"""A conversation turn by turn: what was said, the tools that are run, what no longer fits.
 
-Everything said stays in `messages`; what the model is shown may begin later, when the context is full, and then the
-screen says so. `chat.py` reads what a person types, `terminal.py` shows the answers.
+Everything said stays in `messages`; what the other side is shown may begin later, when its context is full, and then
+the screen says so. Who answers is an `Answerer`: a model here (`local_answers.py`) or a server (`remote_answers.py`).
+`chat.py` reads what a person types, `terminal.py` shows the answers.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
 
-from minimind.conversation import Conversation, Message, ToolCall, parse_answer, parse_answer_ids, render_prompt
+from minimind.conversation import Conversation, Message, ToolCall
 from minimind.errors import UserError
-from minimind.generation import ends_of_text, generate_ids
-from minimind.model import Transformer
-from minimind.sampling import Sampling
+from minimind.serve.answer import Delta, join
 from minimind.stages.terminal import AnswerView, Screen
-from minimind.tokenizer import Tokenizer
 from minimind.tools import Tool, run_tool
 
-__all__ = ["Dialogue"]
+__all__ = ["Answerer", "Dialogue", "Ending"]
+
+
+class Ending(NamedTuple):
+    """How an answer ended.
+
+    is_whole:  nothing is missing, so that its calls may be run
+    note:      what there is to say of it
+    """
+
+    is_whole: bool
+    note: str = ""
+
+
+class Answerer(Protocol):
+    """Who answers."""
+
+    def answer(self, shown: Conversation, turn: int, *, thinking: bool, say: Callable[[Delta], None]) -> Ending:
+        """Continue the conversation, a piece at a time; the same question in another turn has another answer.
+
+        Errors:  UserError when it cannot be answered; nothing was said then
+        """
+        ...
+
+    def shortage(self, shown: Conversation, *, thinking: bool) -> str:
+        """Why there is no room for an answer; "" where there is, and where it cannot be told."""
+        ...
 
 
 @dataclass(kw_only=True)
@@ -25,16 +50,14 @@ class Dialogue:
     """Who talks, with which settings, and what was said.
 
     tools:       the tools on offer, by name; no other is ever run
-    max_rounds:  how often in one turn the model may call tools
+    max_rounds:  how often in one turn tools may be called
     messages:    all that was said, without the system prompt
-    first:       the first message that the model is still shown
-    turns:       answers asked for; each has a random stream of its own, so asking again gives another answer
+    first:       the first message that the answerer is still shown
+    turns:       answers asked for
     """
 
-    model: Transformer
-    tokenizer: Tokenizer
+    answerer: Answerer
     screen: Screen
-    sampling: Sampling
     system: str = ""
     thinking: bool = False
     tools: Mapping[str, Tool] = field(default_factory=dict)
@@ -84,42 +107,23 @@ class Dialogue:
 
     def _generate(self) -> tuple[Message, bool]:
         """One answer, shown while it is written; False when it was cut short."""
-        prompt = self._prompt()
-        stop_ids = ends_of_text(self.tokenizer)
-        view = AnswerView(self.screen, self.tokenizer, thinking=self.thinking, stop=self.sampling.stop)
-        ids: list[int] = []
+        shown = self._shown()
+        view, said = AnswerView(self.screen), list[Delta]()
 
-        def on_token(_: int, token: int) -> bool:
-            if token not in stop_ids:
-                ids.append(token)
-                view.push(token)
-            return view.is_stopped
+        def say(delta: Delta) -> None:
+            said.append(delta)
+            view.push(delta)
 
         self.turns += 1
         try:
-            [completion] = generate_ids(
-                self.model,
-                [prompt],
-                self.sampling,
-                stop_ids=stop_ids,
-                on_token=on_token,
-                streams=[self.turns],
-                num_ids=self.tokenizer.vocab_size,
-            )
-            reason = completion.finish_reason
+            ending = self.answerer.answer(shown, self.turns, thinking=self.thinking, say=say)
         except KeyboardInterrupt:
-            reason = "interrupt"
-        view.finish()
-        if reason == "interrupt":
-            self.screen.notice("stopped")
-        elif reason == "length":
-            cause = "--sampling.max_tokens" if len(ids) == self.sampling.max_tokens else "the end of the context"
-            self.screen.notice(f"cut after {len(ids)} tokens by {cause}")
-        elif not ids:
-            self.screen.notice("the model says nothing; /retry asks again")
-        if view.is_stopped:
-            return parse_answer(view.text, self.thinking), True
-        return parse_answer_ids(ids, self.tokenizer, self.thinking), reason == "stop"
+            ending = Ending(False, "stopped")
+        finally:
+            view.finish()
+        if note := ending.note or ("" if said else "the answer is empty; /retry asks again"):
+            self.screen.notice(note)
+        return join(said), ending.is_whole
 
     def _run(self, call: ToolCall) -> str:
         if call.name in self.tools:
@@ -130,30 +134,21 @@ class Dialogue:
         self.screen.line(f"-> {_spelled(call)} = {_shown(result)}", "cyan")
         return result
 
-    def _prompt(self) -> list[int]:
-        """The ids to continue. The oldest turns are left out, with a notice, until an answer has room."""
-        context = self.model.config.max_position_embeddings
-        room = min(self.sampling.max_tokens, context // 4)
-        num_dropped = 0
+    def _shown(self) -> Conversation:
+        """What the answerer sees. The oldest turns are left out, with a notice, until an answer has room."""
+        num_dropped, reason = 0, ""
         while True:
-            shown = [*self._system(), *self.messages[self.first :]]
-            ids = render_prompt(shown, self._schemas(), self.tokenizer, self.thinking)
+            shown = Conversation((*self._system(), *self.messages[self.first :]), self._schemas())
             later = [n for n in range(self.first + 1, len(self.messages)) if self.messages[n].role == "user"]
-            if len(ids) + room <= context or not later:
+            shortage = later and self.answerer.shortage(shown, thinking=self.thinking)
+            if not shortage:
                 break
-            self.first = later[0]
+            self.first, reason = later[0], shortage
             num_dropped += 1
         if num_dropped:
             turns = "turn" if num_dropped == 1 else f"{num_dropped} turns"
-            self.screen.notice(
-                f"the context of {context:,} tokens is full: the model no longer sees the oldest {turns}"
-            )
-        if len(ids) >= context:
-            raise UserError(
-                f"this turn has {len(ids):,} tokens with the system prompt and the tools, and the model's context is "
-                f"{context:,}; shorten it"
-            )
-        return ids
+            self.screen.notice(f"{reason}: the model no longer sees the oldest {turns}")
+        return shown
 
     def _system(self) -> list[Message]:
         return [Message("system", self.system)] if self.system else []

@@ -7,17 +7,18 @@ from pydantic import Field
 
 from minimind.config import FREE, Config
 from minimind.errors import ConfigError
+from minimind.sampling import Sampling
 
 if TYPE_CHECKING:
     from minimind.stages.evaluation import Evaluation
 
 __all__ = ["EvaluateConfig", "run"]
 
-TASKS = ("text", "questions", "pairs", "choices")
+TASKS = ("text", "questions", "answers", "tool_calls", "pairs", "choices")
 
 
 class EvaluateConfig(Config):
-    """Bits per byte beside what counting words reaches, exact answers, minimal pairs and multiple choice.
+    """Bits per byte beside what counting words reaches, answers, tool calls, minimal pairs and multiple choice.
 
     Each figure has a standard error, and --baseline says whether the difference to another model exceeds noise.
     """
@@ -34,6 +35,15 @@ class EvaluateConfig(Config):
     questions: list[str] = Field(
         default=[], description='Rows {"conversations", "answer", "kind"}: files, or builtin://questions.'
     )
+    answers: list[str] = Field(
+        default=[],
+        description="Conversations whose last message, gt or answer is right: answered --samples times, for pass@k.",
+    )
+    tool_calls: list[str] = Field(
+        default=[], description="Conversations with tools and recorded calls: each call is asked for again, greedily."
+    )
+    samples: int = Field(default=8, ge=1, le=1000, description="Answers drawn to each question of --answers.")
+    sampling: Sampling = Field(Sampling(), description="How --answers are drawn; max_tokens bounds --tool_calls, too.")
     pairs: list[str] = Field(
         default=[], description='Rows {"good", "bad", "field"}: which sentence does the model find likelier? As BLiMP.'
     )
@@ -78,6 +88,7 @@ def run(config: EvaluateConfig) -> None:
 def _measure(config: EvaluateConfig) -> "Evaluation":
     from minimind.checkpoint import load_model
     from minimind.stages.evaluation import Evaluation
+    from minimind.stages.evaluation_answers import call_tools, draw_answers
     from minimind.stages.evaluation_tasks import ask_choices, ask_questions, compare_pairs
     from minimind.stages.evaluation_text import score_text
 
@@ -88,6 +99,10 @@ def _measure(config: EvaluateConfig) -> "Evaluation":
         score_text(found, model, tokenizer, config.text, **limits)
     if config.questions:
         ask_questions(found, model, tokenizer, config.questions)
+    if config.answers:
+        draw_answers(found, model, tokenizer, config.answers, samples=config.samples, sampling=config.sampling)
+    if config.tool_calls:
+        call_tools(found, model, tokenizer, config.tool_calls, max_tokens=config.sampling.max_tokens)
     if config.pairs:
         compare_pairs(found, model, tokenizer, config.pairs)
     if config.choices:

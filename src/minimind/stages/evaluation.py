@@ -1,9 +1,11 @@
 """What `minimind evaluate` gathers: tables for people, figures to compare, and the items behind each figure."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from minimind.stages.tables import show_table
@@ -12,6 +14,10 @@ if TYPE_CHECKING:
     from minimind.evals.measured import Measured
 
 __all__ = ["Evaluation", "percent"]
+
+# Wrong answers are what one learns from; these many are shown.
+SHOWN_MISTAKES = 5
+SHOWN_CHARACTERS = 200
 
 
 @dataclass
@@ -33,6 +39,15 @@ class Evaluation:
         """Keep a table for the report, and print it."""
         self.tables.append({"title": title, "columns": list(columns), "rows": [list(row) for row in rows]})
         show_table(title, columns, rows)
+
+    def show_mistakes(self, title: str, mistakes: Iterable[Sequence[str]]) -> None:
+        """The first of them, if there are any: kind, question, what was expected and what came."""
+        shown = [
+            [shorten(text, SHOWN_CHARACTERS, placeholder=" …") for text in row]
+            for row in islice(mistakes, SHOWN_MISTAKES)
+        ]
+        if shown:
+            self.show(title, ["kind", "question", "expected", "got"], shown)
 
     def write(self, path: Path) -> None:
         measured = {name: found.to_json() for name, found in self.measured.items()}

@@ -1,23 +1,17 @@
 """The parts of `minimind evaluate` that set tasks: questions to answer, pairs to tell apart, answers to choose from."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
-from textwrap import shorten
 from typing import Any
 
 from minimind.data.corpus import read_rows
 from minimind.evals.choices import multiple_choice
-from minimind.evals.exact_answers import ExactAnswers, exact_answers
+from minimind.evals.exact_answers import exact_answers
 from minimind.evals.minimal_pairs import CHANCE, minimal_pairs
 from minimind.model import Transformer
 from minimind.stages.evaluation import Evaluation, percent
 from minimind.tokenizer import Tokenizer
 
-__all__ = ["ask_choices", "ask_questions", "compare_pairs"]
-
-# Wrong answers are what one learns from; these many are shown.
-SHOWN_MISTAKES = 5
-SHOWN_CHARACTERS = 200
+__all__ = ["ask_choices", "ask_questions", "compare_pairs", "placed_rows"]
 
 
 def ask_questions(found: Evaluation, model: Transformer, tokenizer: Tokenizer, sources: Sequence[str]) -> None:
@@ -29,14 +23,13 @@ def ask_questions(found: Evaluation, model: Transformer, tokenizer: Tokenizer, s
         for kind, share in {**result.by_kind, "all": result.overall}.items()
     ]
     found.show("Exact answers to held-out questions", ["kind", "right", "of", "share"], rows)
-    mistakes = _mistakes(result)
-    if mistakes:
-        found.show("Some of the wrong answers", ["kind", "question", "expected", "got"], mistakes)
+    wrong = ((a.kind, a.question, a.expected, a.got) for a in result.answers if not a.is_right)
+    found.show_mistakes("Some of the wrong answers", wrong)
 
 
 def compare_pairs(found: Evaluation, model: Transformer, tokenizer: Tokenizer, sources: Sequence[str]) -> None:
     """Minimal pairs by field."""
-    result = minimal_pairs(model, tokenizer, _placed_rows(sources))
+    result = minimal_pairs(model, tokenizer, placed_rows(sources))
     found.add("minimal_pairs", result.overall)
     rows = [[field, len(share.amounts), percent(share)] for field, share in result.by_field.items()]
     rows.append(["all", len(result.overall.amounts), percent(result.overall)])
@@ -46,7 +39,7 @@ def compare_pairs(found: Evaluation, model: Transformer, tokenizer: Tokenizer, s
 
 def ask_choices(found: Evaluation, model: Transformer, tokenizer: Tokenizer, sources: Sequence[str]) -> None:
     """Multiple choice by letter and by continuation."""
-    result = multiple_choice(model, tokenizer, _placed_rows(sources))
+    result = multiple_choice(model, tokenizer, placed_rows(sources))
     for method, share in result.by_method.items():
         found.add(f"choices, {method}", share)
     subjects = {**(result.by_subject if len(result.by_subject) > 1 else {}), "all": result.by_method}
@@ -57,14 +50,7 @@ def ask_choices(found: Evaluation, model: Transformer, tokenizer: Tokenizer, sou
     found.show(title, ["subject", "questions", *result.by_method], rows)
 
 
-def _mistakes(result: ExactAnswers) -> list[list[str]]:
-    wrong = (answer for answer in result.answers if not answer.is_right)
-    return [
-        [answer.kind, answer.question, answer.expected, shorten(answer.got, SHOWN_CHARACTERS, placeholder=" …")]
-        for answer in islice(wrong, SHOWN_MISTAKES)
-    ]
-
-
-def _placed_rows(sources: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def placed_rows(sources: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Each row with its `path:line`."""
     for row in read_rows(sources):
         yield f"{row.path}:{row.line}", row.value

@@ -17,6 +17,7 @@ __all__ = ["ExportConfig", "run"]
 TYPES: dict[str, dict[str, Any]] = {
     "hf": {"f32": "float32", "f16": "float16", "bf16": "bfloat16"},
     "gguf": {"f32": "F32", "f16": "F16", "q8_0": "Q8_0"},
+    "onnx": {"f32": "float32"},
     "minimind": {"f32": "float32", "f16": "float16"},
     "minimind-lora": {"f32": "float32", "f16": "float16"},
     "peft": {"f32": "float32"},
@@ -26,14 +27,16 @@ TYPES: dict[str, dict[str, Any]] = {
 class ExportConfig(Config):
     """Write a model as another program reads it, read it back, compare, and only then give the folder its name.
 
-    hf: transformers, vLLM. gguf: llama.cpp, ollama. minimind: upstream's .pth. peft and minimind-lora: an adapter by
-    itself; the other formats merge it into its base.
+    hf: transformers, vLLM. gguf: llama.cpp, ollama. onnx: ONNX Runtime, transformers.js in a browser. minimind:
+    upstream's .pth. peft and minimind-lora: an adapter by itself; the other formats merge it into its base.
     """
 
     positional: ClassVar[str] = "model"
 
     model: Path = Field(description="A model folder, a run (its latest checkpoint), or an adapter.")
-    format: Literal["hf", "gguf", "minimind", "peft", "minimind-lora"] = Field("hf", description="For which program.")
+    format: Literal["hf", "gguf", "onnx", "minimind", "peft", "minimind-lora"] = Field(
+        "hf", description="For which program."
+    )
     out: Path = Field(description="The folder to write; it must not exist yet.")
     dtype: Literal["f32", "f16", "bf16", "q8_0"] = Field(
         "f32", description="What weights are rounded to: bf16 in hf only, q8_0 in gguf only, f32 is exact."
@@ -74,10 +77,16 @@ def _export_model(config: ExportConfig) -> "Exported":
         from minimind.interop.upstream_export import export_upstream
 
         return export_upstream(config.out, model, tokenizer, dtype=dtype)
-    from minimind.interop.hf_export import export_hf
     from minimind.interop.model_card import find_run, model_card
 
     recorded = find_run(config.model) or find_run(find_checkpoint(config.model))
+    if config.format == "onnx":
+        from minimind.interop.onnx_export import export_onnx
+
+        card = model_card(config.out.name, model, tokenizer, recorded, dtype, library="transformers.js")
+        return export_onnx(config.out, model, tokenizer, card=card)
+    from minimind.interop.hf_export import export_hf
+
     card = model_card(config.out.name, model, tokenizer, recorded, dtype)
     return export_hf(config.out, model, tokenizer, card=card, dtype=dtype)
 
@@ -100,6 +109,8 @@ def _export_adapter(config: ExportConfig) -> "Exported":
 
 
 def _agreement(config: ExportConfig, difference: float) -> str:
+    if config.format == "onnx":
+        return f"not rounded: logits differ by {difference:.1e} of the largest, and the same text"
     if config.dtype == "f32":
         return "equal to the bit, and the same text" if config.format in ("hf", "gguf", "minimind") else "equal"
     return f"rounded to {config.dtype}: logits differ by {difference:.2%}"

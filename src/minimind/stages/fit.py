@@ -33,6 +33,8 @@ from minimind.training.trainer import Hooks, Trainer, train
 
 __all__ = ["Site", "Task", "Validation", "fit"]
 
+# Below this rate of AdamW an adapter hardly moves: docs/lora.md has figures.
+SLOW_ADAPTER_LR = 2e-4
 # The trainer -> held-out figures by name.
 Validation = Callable[[Trainer], Mapping[str, float]]
 
@@ -180,6 +182,10 @@ class _Fit:
             f"{self.trainer.total_steps:,} steps, {dtype}{', compiled' if self.is_compiled else ''}, "
             f"{self.world.size} process{'es' if self.world.size > 1 else ''}"
         )
+        if self.task.trained.base and self.settings.optimizer == "adamw" and self.settings.lr < SLOW_ADAPTER_LR:
+            self.progress.note(
+                f"an adapter learns little at a train.lr of {self.settings.lr:g}; 10 to 20 times that is usual"
+            )
         if self.validation is None:
             self.progress.note("nothing is held out, so no figure will tell learning from memorising")
         if self.trainer.step:

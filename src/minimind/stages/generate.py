@@ -1,46 +1,49 @@
-"""`minimind generate MODEL`: continue texts, or answer prompts from a file; shown as they come, or written to jsonl.
+"""`minimind generate MODEL`: continue texts, or answer prompts from files; shown as they come, or written to jsonl.
 
-Each row has a random stream of its own, numbered by its place, so that a run cut off and started again writes the same
-rows as one that was not. `chat.py` is for conversations.
+A run that was cut off and is started again writes the same bytes as one that was not: `continuations.py` computes,
+`answer_file.py` knows what is there, `prompts.py` reads. `chat.py` is for conversations.
 """
 
+import hashlib
 import json
-import sys
-from collections.abc import Iterator
-from contextlib import nullcontext
-from dataclasses import dataclass
-from itertools import islice
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from minimind.adapters import fingerprint
 from minimind.checkpoint import load_model
 from minimind.config import Config
-from minimind.conversation import Conversation, Message, parse_answer, render_prompt
-from minimind.data.corpus import kind_of, read_rows
-from minimind.errors import ConfigError, DataError
-from minimind.generation import Completion, complete
-from minimind.model import Transformer
+from minimind.conversation import parse_answer, parse_answer_ids
+from minimind.errors import UserError
+from minimind.generation import ends_of_text
 from minimind.sampling import Sampling
+from minimind.stages.answer_file import open_answers
+from minimind.stages.continuations import Continuation, Continuer
+from minimind.stages.prompts import Prompt, read_prompts
 from minimind.stages.terminal import Screen
-from minimind.tokenizer import Tokenizer
+from minimind.training.progress import TrainingProgress
 
 __all__ = ["GenerateConfig", "run"]
 
 
 class GenerateConfig(Config):
-    """Continue texts, given with --prompt, in a file, or line by line on standard input."""
+    """Continue texts, given with --prompt, in files, or line by line on standard input."""
 
     positional: ClassVar[str] = "model"
 
     model: Path = Field(description="A run folder, a checkpoint, or a Hugging Face folder.")
     adapter: Path | None = Field(None, description="A LoRA run or a PEFT folder, to use with the model.")
     prompt: list[str] = Field([], description="Texts to continue.")
-    file: Path | None = Field(
-        None, description="Prompts: a text file with one in each line, or jsonl rows with prompt, text or messages."
+    source: list[str] = Field(
+        [], description="Prompts: .txt with one in each line, or jsonl rows with prompt, text or messages."
     )
-    out: Path | None = Field(None, description="A jsonl file to write; rows that it has already are not done again.")
+    out: Path | None = Field(
+        None, description="A jsonl file to write, in the order of the prompts; the same command goes on with it."
+    )
     chat: bool = Field(False, description="Take each prompt as a user's question, as `minimind chat` does.")
     thinking: bool = Field(False, description="Let the model think before it answers a question.")
     batch_size: int = Field(16, ge=1, description="Prompts computed at once.")
@@ -48,162 +51,96 @@ class GenerateConfig(Config):
     sampling: Sampling = Field(Sampling(), description="How tokens are drawn.")
 
 
-@dataclass(frozen=True)
-class _Prompt:
-    """Something to continue.
-
-    where:         its place, for messages
-    row:           what the output repeats of it
-    conversation:  what is to be answered; None for a plain text
-    """
-
-    where: str
-    row: dict[str, Any]
-    conversation: Conversation | None = None
-
-    def ids(self, tokenizer: Tokenizer, thinking: bool) -> list[int]:
-        if self.conversation is None:
-            return [tokenizer.bos_id, *tokenizer.encode(self.row["prompt"])]
-        return render_prompt(self.conversation.messages, self.conversation.tools, tokenizer, thinking)
-
-
 def run(config: GenerateConfig) -> None:
     """Show the texts, or write them to `out` row by row."""
-    prompts = _prompts(config)
+    prompts = list(read_prompts(config.prompt, config.source, chat=config.chat))
     model, tokenizer = load_model(config.model, adapter=config.adapter, device=config.device)
+    continuer = Continuer(
+        model=model,
+        tokenizer=tokenizer,
+        sampling=config.sampling,
+        thinking=config.thinking,
+        batch_size=config.batch_size,
+    )
     if config.out is None:
-        _show(config, model, tokenizer, prompts)
-        return
-    first, size = _skip_done(config.out, prompts)
-    with _open(config.out) as file:
-        file.truncate(size)
-        for prompt, answer in _answers(config, model, tokenizer, prompts, first):
-            row = prompt.row | _parsed(prompt, answer, config.thinking)
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-            file.flush()
-            first += 1
-    print(f"{config.out}: {first} rows")
+        _show(config, continuer, prompts)
+    else:
+        _write(config, config.out, continuer, prompts)
 
 
-def _answers(
-    config: GenerateConfig, model: Transformer, tokenizer: Tokenizer, prompts: Iterator[_Prompt], first: int = 0
-) -> Iterator[tuple[_Prompt, Completion]]:
-    """Each prompt with what follows it, computed in batches; `first` is the number of the first one."""
-    context = model.config.max_position_embeddings
-    while batch := list(islice(prompts, config.batch_size)):
-        ids = [prompt.ids(tokenizer, config.thinking) for prompt in batch]
-        for prompt, prompt_ids in zip(batch, ids, strict=True):
-            if len(prompt_ids) >= context:
-                raise DataError(
-                    f"{prompt.where}: the prompt has {len(prompt_ids):,} tokens and the model's context {context:,}; "
-                    "shorten it"
-                )
-        streams = range(first, first + len(batch))
-        yield from zip(batch, complete(model, tokenizer, ids, config.sampling, streams=streams), strict=True)
-        first += len(batch)
-
-
-def _show(config: GenerateConfig, model: Transformer, tokenizer: Tokenizer, prompts: Iterator[_Prompt]) -> None:
+def _show(config: GenerateConfig, continuer: Continuer, prompts: Sequence[Prompt]) -> None:
     """One text is streamed; of several each follows its prompt."""
     screen = Screen()
-    if config.prompt and len(config.prompt) == 1:
-        [prompt] = prompts
+    if len(config.prompt) == 1:
         if screen.is_terminal and not config.chat:
             screen.write(config.prompt[0], "dim")
-        ids = [prompt.ids(tokenizer, config.thinking)]
-        complete(model, tokenizer, ids, config.sampling, on_text=lambda _, piece: screen.write(piece))
+        [(prompt, found)] = replace(continuer, on_text=screen.write).run(prompts)
+        if found.error:
+            raise UserError(f"{prompt.where}: {found.error}")
         screen.line()
         return
-    for number, (prompt, answer) in enumerate(_answers(config, model, tokenizer, prompts)):
-        shown = prompt.row.get("prompt") or prompt.where
-        screen.line(f"[{number + 1}] {shown}", "dim")
-        screen.line(f"{answer.text}\n")
+    for number, (prompt, found) in enumerate(continuer.run(prompts), start=1):
+        screen.line(f"[{number}] {prompt.row.get('prompt') or prompt.where}", "dim")
+        screen.line(f"(error: {found.error})\n" if found.error else f"{found.text}\n")
 
 
-def _parsed(prompt: _Prompt, answer: Completion, thinking: bool) -> dict[str, Any]:
+def _write(config: GenerateConfig, out: Path, continuer: Continuer, prompts: Sequence[Prompt]) -> None:
+    """The rows that are not there yet, with a line on how fast they come."""
+    rows = [prompt.row for prompt in prompts]
+    with open_answers(out, _settings(config, continuer, rows), rows) as file:
+        start = continuer.start(file.num_rows, len(prompts))
+        with TrainingProgress("generate", len(prompts), start) as progress:
+            if start < file.num_rows:
+                progress.note(f"{out}: has {file.num_rows:,} rows; {file.num_rows - start:,} are computed once more")
+            continuer = replace(continuer, on_end=_Speed(progress, start))
+            for prompt, found in continuer.run(prompts, file.num_rows):
+                file.add(prompt.row | _row(prompt, found, continuer))
+    errors = f", {file.num_errors:,} of them with an error in place of an answer" if file.num_errors else ""
+    print(f"{out}: {file.num_rows:,} rows{errors}")
+
+
+class _Speed:
+    """Tells how fast answers come. One that is whole may have to wait for those before it, so rows say too little."""
+
+    def __init__(self, progress: TrainingProgress, num_done: int) -> None:
+        self._progress = progress
+        self._num_done, self._num_tokens, self._started = num_done, 0, time.monotonic()
+
+    def __call__(self, found: Continuation) -> None:
+        self._num_done += 1
+        self._num_tokens += len(found.ids)
+        speed = self._num_tokens / (time.monotonic() - self._started)
+        self._progress.update(self._num_done, {"tokens_per_second": speed})
+
+
+def _row(prompt: Prompt, found: Continuation, continuer: Continuer) -> dict[str, Any]:
     """The part of an output row that the model wrote."""
-    facts = {"finish_reason": answer.finish_reason, "tokens": len(answer.ids)}
+    if found.error:
+        return {"error": found.error}
+    facts = {"finish_reason": found.finish_reason, "tokens": len(found.ids)}
     if prompt.conversation is None:
-        return {"text": answer.text, **facts}
-    message = parse_answer(answer.text, thinking).to_dict()
+        return {"text": found.text, **facts}
+    if found.finish_reason == "stop" and found.ids[-1] not in ends_of_text(continuer.tokenizer):
+        # The ids hold more than was said before a stop string.
+        answer = parse_answer(found.text, continuer.thinking)
+    else:
+        answer = parse_answer_ids(found.ids, continuer.tokenizer, continuer.thinking)
+    message = answer.to_dict()
     return {"text": message.pop("content"), **{key: message[key] for key in message if key != "role"}, **facts}
 
 
-def _prompts(config: GenerateConfig) -> Iterator[_Prompt]:
-    """The prompts of the one source that is given."""
-    if config.prompt and config.file:
-        raise ConfigError("--prompt and --file are both given; expected one of them")
-    if config.prompt:
-        return (_plain(config, "--prompt", text) for text in config.prompt)
-    if config.file is not None and config.file.suffix != ".txt":
-        return _rows(config, config.file)
-    if config.file is None and sys.stdin.isatty():
-        raise ConfigError("no prompt; give --prompt TEXT or --file PATH, or pipe in a prompt per line")
-    return _lines(config)
-
-
-def _plain(config: GenerateConfig, where: str, text: str) -> _Prompt:
-    question = Conversation((Message("user", text),)) if config.chat else None
-    return _Prompt(where, {"prompt": text}, question)
-
-
-def _lines(config: GenerateConfig) -> Iterator[_Prompt]:
-    name = str(config.file) if config.file else "standard input"
-    try:
-        with open(config.file, encoding="utf-8-sig") if config.file else nullcontext(sys.stdin) as file:
-            for number, line in enumerate(file, start=1):
-                if text := line.strip():
-                    yield _plain(config, f"{name}:{number}", text)
-    except OSError as error:
-        raise DataError(f"{name}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{name}: not UTF-8: {error.reason}; save it as UTF-8") from None
-
-
-def _rows(config: GenerateConfig, path: Path) -> Iterator[_Prompt]:
-    for row in read_rows([path]):
-        where = f"{row.path}:{row.line}"
-        if isinstance(row.value.get("prompt"), str):
-            yield _plain(config, where, row.value["prompt"])
-            continue
-        try:
-            kind = kind_of(row.value)
-        except ValueError as error:
-            raise DataError(f"{where}: {error}") from None
-        if kind == "text":
-            yield _plain(config, where, row.value["text"])
-        else:
-            conversation = Conversation.parse(row.value, where).prompt_part()
-            yield _Prompt(where, conversation.to_dict(), conversation)
-
-
-def _open(path: Path) -> Any:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return open(path, "a", encoding="utf-8")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written: {error.strerror}") from None
-
-
-def _skip_done(path: Path, prompts: Iterator[_Prompt]) -> tuple[int, int]:
-    """Pass over the prompts that `path` answers already: their number, and the bytes without a torn last line."""
-    content = path.read_bytes() if path.exists() else b""
-    *rows, torn = content.split(b"\n")
-    for number, line in enumerate(rows, start=1):
-        prompt = next(prompts, None)
-        if prompt is None or not _repeats(line, prompt.row):
-            raise DataError(
-                f"{path}:{number}: answers another prompt than {prompt.where if prompt else 'any given'}; "
-                "choose another --out, or delete it to start anew"
-            )
-    if torn and not torn.startswith(b"{"):
-        raise DataError(f"{path}: was not written here; choose another --out")
-    return len(rows), len(content) - len(torn)
-
-
-def _repeats(line: bytes, expected: dict[str, Any]) -> bool:
-    try:
-        row = json.loads(line)
-    except ValueError:
-        return False
-    return isinstance(row, dict) and {key: row.get(key) for key in expected} == expected
+def _settings(config: GenerateConfig, continuer: Continuer, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the answers depend on, by the names that a user knows; prompts, weights and vocabulary by what they are."""
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(json.dumps(row).encode() + b"\n")
+    sampling = {f"sampling.{name}": value for name, value in asdict(config.sampling).items()}
+    return {
+        "model": fingerprint(continuer.model)[:16],
+        "tokenizer": continuer.tokenizer.fingerprint[:16],
+        "source": f"{len(rows)} prompts, {digest.hexdigest()[:16]}",
+        "chat": config.chat,
+        "thinking": config.thinking,
+        **sampling,
+        "sampling.stop": list(config.sampling.stop),
+    }

@@ -3,14 +3,15 @@
 A recipe is named `N-VERB.toml` or `N-VERB-anything.toml`; they run by number, and all are checked before the first one
 starts. A ledger notes what is complete, with a fingerprint of the options that matter and of the stage before. So the
 same command again goes on where it stopped, and a changed option repeats its stage and the ones after it. The contents
-of input files are not looked at; `--from VERB` repeats from a stage on.
+of input files are not looked at; `--from VERB` repeats from a stage on. What was trained before is not lost then: its
+run folder is moved to `old/` beside it.
 """
 
 import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,9 +20,13 @@ from pydantic import Field
 
 from minimind.config import Config, flatten, load, nearest, options
 from minimind.errors import ConfigError, RunError, UserError
+from minimind.run import set_aside
 from minimind.stages import VERBS, load_stage
 
 __all__ = ["RunConfig", "run"]
+
+# In the ledger, of a stage whose input was made anew since.
+STALE = "stale"
 
 
 class RunConfig(Config):
@@ -47,7 +52,8 @@ def run(config: RunConfig) -> None:
     ledger = _read_ledger(ledger_path)
     first = next((i for i, stage in enumerate(stages) if stage.verb == config.from_verb), 0)
     for index, stage in enumerate(stages):
-        complete = ledger.get(stage.recipe.name) == stage.fingerprint and stage.has_output()
+        noted = ledger.get(stage.recipe.name)
+        complete = noted == stage.fingerprint and stage.has_output()
         skipped = index < first or (complete and config.from_verb is None)
         header = f"[{index + 1}/{len(stages)}] {stage.verb}  {stage.recipe}"
         print(
@@ -56,11 +62,23 @@ def run(config: RunConfig) -> None:
         if skipped:
             continue
         try:
+            if noted is not None:
+                _begin_anew(stage, ledger, before=stages[:index])
+                _write_ledger(ledger_path, ledger)
             stage.run(stage.config)
         except UserError as error:
             raise type(error)(f"stage {index + 1} of {len(stages)}, {stage.recipe}: {error}") from error
         ledger[stage.recipe.name] = stage.fingerprint
         _write_ledger(ledger_path, ledger)
+
+
+def _begin_anew(stage: "_Stage", ledger: dict[str, str], before: Sequence["_Stage"]) -> None:
+    """Make room for a stage that was complete once; what was built on its old result is stale."""
+    if old := stage.set_aside():
+        print(f"what was trained before is kept in {old}")
+    # From now on an interrupted training goes on in its folder.
+    del ledger[stage.recipe.name]
+    ledger |= dict.fromkeys(ledger.keys() - {earlier.recipe.name for earlier in before}, STALE)
 
 
 @dataclass(frozen=True)
@@ -78,6 +96,11 @@ class _Stage:
         values = self.config.model_dump()
         paths = [values[name] for name in ("out", "run") if isinstance(values.get(name), Path)]
         return all(path.exists() for path in paths)
+
+    def set_aside(self) -> Path | None:
+        """Make room for another training in the same place: where the last one went. Errors: RunError while it runs"""
+        folder = self.config.model_dump().get("run")
+        return set_aside(folder) if isinstance(folder, Path) and (folder / "config.json").is_file() else None
 
 
 def _plan(config: RunConfig) -> list[_Stage]:

@@ -1,4 +1,4 @@
-"""`minimind serve MODEL`: answer OpenAI's clients.
+"""`minimind serve MODEL`: answer OpenAI's clients, and a browser.
 
 The address is this machine's own unless another is given, and then a key is wanted: whoever reaches a server can keep
 it busy, and read what its model learnt.
@@ -24,12 +24,13 @@ MIN_KEY_LENGTH = 16
 
 
 class ServeConfig(Config):
-    """Serve a model to OpenAI's clients. What a request does not set is taken from [sampling]."""
+    """Serve a model to OpenAI's clients and to a browser. What a request does not set is taken from [sampling]."""
 
     positional: ClassVar[str] = "model"
 
     model: Path = Field(description="A run folder, a checkpoint, or a Hugging Face folder.")
     adapters: list[Path] = Field([], description="LoRA runs or PEFT folders, each served as a model of its own.")
+    runs: Path | None = Field(None, description="A folder of runs that the page shows, also while they train.")
     name: str = Field("", description="What clients call the model; the last part of its path unless given.")
     host: str = Field("127.0.0.1", description="The address to listen on; any but this machine's own needs a key.")
     port: int = Field(8000, ge=0, le=65535, description="The port to listen on; 0 takes a free one.")
@@ -61,6 +62,8 @@ def run(config: ServeConfig) -> None:
     from minimind.serve.guard import LOOPBACK, Policy
     from minimind.serve.runner import Runner
 
+    if config.runs is not None and not config.runs.is_dir():
+        raise ConfigError(f"runs: {config.runs} is no folder; name the one in which your runs lie, such as runs")
     key = _key(config)
     port = _free_port(config.host, config.port)
     engines = {}
@@ -77,7 +80,7 @@ def run(config: ServeConfig) -> None:
         )
     hosts = (*LOOPBACK, config.host, socket.gethostname(), *config.hosts)
     policy = Policy(hosts={name.lower() for name in hosts}, key=key)
-    app = build_app(Service(Runner(engines), config.sampling), policy)
+    app = build_app(Service(Runner(engines), config.sampling), policy, runs=config.runs)
     print(_welcome(config, port, list(engines), has_key=key is not None), flush=True)
     run_server(app, config.host, port)
 
@@ -138,7 +141,7 @@ def _welcome(config: ServeConfig, port: int, names: list[str], *, has_key: bool)
     return "\n".join(
         [
             f"serving {', '.join(names)} at {address}/v1; Ctrl-C stops",
-            "try:",
+            f"open {address}/ in a browser, or try:",
             f"  curl {address}/v1/chat/completions -H 'Content-Type: application/json'{shown} -d '{body}'",
         ]
     )

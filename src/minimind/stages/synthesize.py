@@ -45,7 +45,7 @@ class SynthesizeConfig(Config):
 def run(config: SynthesizeConfig) -> None:
     """Write the answers; those that are empty or were cut are left out, and counted."""
     if (config.model is None) == (config.endpoint is None):
-        raise ConfigError("expected one teacher: --model FOLDER, or --endpoint.url URL with --endpoint.name NAME")
+        raise ConfigError("expected one teacher: --model FOLDER, or --endpoint.url URL of a server")
     done = _answered(config.out)
     prompts = ((place, prompt) for place, prompt in _prompts(config) if place not in done)
     teacher = _model(config) if config.model is not None else _server(config)
@@ -98,7 +98,7 @@ def _model(config: SynthesizeConfig) -> Teacher:
 
 def _server(config: SynthesizeConfig) -> Teacher:
     assert config.endpoint is not None
-    endpoint = config.endpoint
+    endpoint = config.endpoint.named()
 
     def answer(prompts: Sequence[Conversation], first: int) -> list[Reply]:
         def ask(number: int, prompt: Conversation) -> Reply:

@@ -1,18 +1,15 @@
 """How a chat looks: answers as they are written, thinking dimmed and indented, plain text where there is no terminal.
 
-What a model writes is not trusted with the terminal: its control characters are shown and not obeyed. `dialogue.py`
-decides what is said, this file only shows it.
+What a model or a server writes is not trusted with the terminal: control characters are shown and not obeyed.
+`dialogue.py` decides what is said, this file only shows it.
 """
 
 import os
 import re
 import sys
-from collections.abc import Sequence
 from typing import Literal, TextIO
 
-from minimind.conversation import ToolCall
-from minimind.generation import TextStream
-from minimind.tokenizer import Tokenizer
+from minimind.serve.answer import Delta
 
 __all__ = ["AnswerView", "Screen"]
 
@@ -51,99 +48,38 @@ class Screen:
 
 
 class AnswerView:
-    """Shows one answer while its ids come in: reasoning behind a margin, tool calls only once they are whole.
+    """Shows one answer as its pieces come in: reasoning behind a margin; a call is shown by whoever runs it."""
 
-    text:        everything so far, tags included, up to a stop string
-    is_stopped:  a stop string was met
-    """
-
-    def __init__(self, screen: Screen, tokenizer: Tokenizer, *, thinking: bool, stop: Sequence[str] = ()) -> None:
+    def __init__(self, screen: Screen) -> None:
         self._screen = screen
-        self._tokenizer = tokenizer
-        self._stop = stop
-        tags = {"<think>", "</think>", "<tool_call>", "</tool_call>"} & tokenizer.control_names
-        self._tags = {tokenizer.control(name): name for name in tags}
-        self._section = "thinking" if thinking else "answer"
-        self._shown_section = ""
-        self._call = ""
+        self._shown_kind = ""
         self._column = 0
-        self._parts: list[str] = []
-        self._stream = TextStream(tokenizer, stop)
 
-    @property
-    def text(self) -> str:
-        return "".join(self._parts)
-
-    @property
-    def is_stopped(self) -> bool:
-        return self._stream.is_stopped
-
-    def push(self, token: int) -> None:
-        """Take the next id. Tags count as tags only as control tokens; spelled out they are text."""
-        tag = self._tags.get(token)
-        if tag is None:
-            self._add(self._stream.push(token))
+    def push(self, delta: Delta) -> None:
+        """Show a piece."""
+        if delta.kind == "call":
+            # What follows is a section of its own.
+            self._shown_kind = delta.kind
             return
-        self._add(self._stream.finish())
-        self._stream = TextStream(self._tokenizer, self._stop)
-        self._parts.append(tag)
-        if tag == "</tool_call>" and self._section == "call":
-            self._end_call(tag)
-        elif tag == "<tool_call>" and self._section == "answer":
-            self._section, self._call = "call", tag
-        elif tag in ("<think>", "</think>"):
-            self._end_call("")
-            self._section = "thinking" if tag == "<think>" else "answer"
-
-    def finish(self) -> None:
-        """Show what was held back, and end the line."""
-        self._add(self._stream.finish())
-        self._end_call("")
-        if self._column:
-            self._screen.write("\n")
-
-    def _add(self, piece: str) -> None:
-        if piece:
-            self._parts.append(piece)
-        if self._section == "call":
-            self._call += piece
-        else:
-            self._show(piece)
-
-    def _end_call(self, tag: str) -> None:
-        """A call that nobody can read is shown as the text it is; the others are shown when they are run."""
-        if self._section != "call":
-            return
-        self._section = "answer"
-        if tag and _is_call(self._call.removeprefix("<tool_call>")):
-            # The newline behind a call belongs to the format, as those between sections do.
-            self._shown_section = ""
-        else:
-            self._show(self._call + tag)
-        self._call = ""
-
-    def _show(self, piece: str) -> None:
-        is_thinking = self._section == "thinking"
-        if self._section != self._shown_section:
+        piece, is_thinking = delta.text, delta.kind == "reasoning"
+        if delta.kind != self._shown_kind:
             # The newlines around a section belong to the format, and not to what is said.
             piece = piece.lstrip("\n")
             if not piece:
                 return
-            if self._column:
-                self._screen.write("\n")
+            self.finish()
             if is_thinking:
                 self._screen.line("thinking", "dim")
-            self._column, self._shown_section = 0, self._section
+            self._shown_kind = delta.kind
         for line in re.findall("[^\n]*\n|[^\n]+", piece):
             if is_thinking and not self._column:
                 self._screen.write(MARGIN, "dim")
-            self._screen.write(line, "dim" if is_thinking else "")
+            # Counted first: Ctrl-C may come as soon as the text is shown.
             self._column = 0 if line.endswith("\n") else self._column + len(line)
+            self._screen.write(line, "dim" if is_thinking else "")
 
-
-def _is_call(text: str) -> bool:
-    try:
-        ToolCall.parse(text)
-    except (ValueError, RecursionError):
-        return False
-    return True
+    def finish(self) -> None:
+        """End the line."""
+        if self._column:
+            self._screen.write("\n")
+        self._column = 0

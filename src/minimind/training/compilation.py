@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable
 
+from minimind.errors import ConfigError
 from minimind.model import Transformer
 
 __all__ = ["compile_as_chosen", "compile_blocks", "compile_if_faster"]
@@ -20,11 +21,25 @@ def compile_blocks(model: Transformer) -> None:
 
 
 def compile_as_chosen(choice: str, model: Transformer, run_once: Callable[[], None], steps: int) -> bool:
-    """Compile the blocks where `choice` is "on", or is "auto" and it pays; tells whether they were."""
+    """Compile the blocks where `choice` is "on", or is "auto" and it pays; tells whether they were.
+
+    Errors: ConfigError where it is "on" and torch cannot compile here
+    """
     if choice == "auto":
         return compile_if_faster(model, run_once, steps)
     if choice == "on":
         compile_blocks(model)
+        try:
+            run_once()
+        except RuntimeError as error:
+            # Those of the compiler live in modules of their own; running out of memory is not one of them.
+            if not type(error).__module__.startswith("torch._"):
+                raise
+            reason = str(error).strip().partition("\n")[0]
+            raise ConfigError(
+                f"train.compile is on, and torch cannot compile here: {reason}; install a C++ compiler such as g++, "
+                "or leave it at auto"
+            ) from error
     return choice == "on"
 
 

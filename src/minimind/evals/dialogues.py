@@ -1,0 +1,99 @@
+"""Answers as a server gives them: a prompt is rendered, continued and parsed, and tools that it calls are run."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from minimind.conversation import Message, parse_answer_ids, render_prompt
+from minimind.generation import complete
+from minimind.model import Transformer
+from minimind.sampling import Sampling
+from minimind.tokenizer import Tokenizer
+from minimind.tools import run_tool
+
+__all__ = ["Dialogue", "answer_once", "answer_with_tools", "has_room"]
+
+# Answers in a row that may call tools; whoever still calls then has given no answer.
+MAX_ROUNDS = 4
+
+
+@dataclass
+class Dialogue:
+    """A question under way.
+
+    messages:  all that was said before the answer; grows while tools are called
+    answer:    the last one; empty before there is any
+    """
+
+    messages: list[Message]
+    tools: Sequence[Mapping[str, Any]] = ()
+    thinking: bool = False
+    answer: Message = field(default_factory=lambda: Message("assistant"))
+
+    def prompt(self, tokenizer: Tokenizer) -> list[int]:
+        return render_prompt(self.messages, self.tools, tokenizer, self.thinking)
+
+    @property
+    def text(self) -> str:
+        """What the user is told: nothing by an answer that still calls tools."""
+        return "" if self.answer.tool_calls else self.answer.content
+
+
+def has_room(model: Transformer, tokenizer: Tokenizer, dialogue: Dialogue) -> bool:
+    """Does the prompt leave at least one token of the context to the answer?"""
+    return len(dialogue.prompt(tokenizer)) < model.config.max_position_embeddings
+
+
+def answer_with_tools(
+    model: Transformer, tokenizer: Tokenizer, dialogues: Sequence[Dialogue], sampling: Sampling, batch_size: int = 32
+) -> None:
+    """Let the model answer each, and go on after the results of the tools it called.
+
+    sampling:  max_tokens is of each answer, reasoning and calls included
+    Errors:    UserError for a question that has no room
+    """
+    pending = list(enumerate(dialogues))
+    for turn in range(MAX_ROUNDS):
+        # No two answers share their random numbers, and none depends on how many others are still under way.
+        streams = [turn * len(dialogues) + number for number, _ in pending]
+        some = [dialogue for _, dialogue in pending]
+        answer_once(model, tokenizer, some, sampling, batch_size=batch_size, streams=streams)
+        pending = [(number, dialogue) for number, dialogue in pending if dialogue.answer.tool_calls]
+        for _, dialogue in pending:
+            _run_tools(dialogue)
+        # Long calls can fill the context, and whoever has no room left to answer has not answered.
+        pending = [(number, dialogue) for number, dialogue in pending if has_room(model, tokenizer, dialogue)]
+
+
+def answer_once(
+    model: Transformer,
+    tokenizer: Tokenizer,
+    dialogues: Sequence[Dialogue],
+    sampling: Sampling,
+    *,
+    batch_size: int = 32,
+    streams: Sequence[int] | None = None,
+) -> None:
+    """Let the model answer each, those with prompts of like length together. Errors: as `answer_with_tools`
+
+    streams:  the number of each dialogue's random stream; 0, 1, ... unless given
+    """
+    prompts = [dialogue.prompt(tokenizer) for dialogue in dialogues]
+    streams = range(len(dialogues)) if streams is None else streams
+    order = sorted(range(len(dialogues)), key=lambda index: len(prompts[index]))
+    completions = complete(
+        model,
+        tokenizer,
+        [prompts[index] for index in order],
+        sampling,
+        streams=[streams[index] for index in order],
+        batch_size=batch_size,
+    )
+    for index, completion in zip(order, completions, strict=True):
+        dialogue = dialogues[index]
+        dialogue.answer = parse_answer_ids(completion.ids, tokenizer, dialogue.thinking)
+
+
+def _run_tools(dialogue: Dialogue) -> None:
+    results = [Message("tool", run_tool(call.name, call.arguments)) for call in dialogue.answer.tool_calls]
+    dialogue.messages += [dialogue.answer, *results]

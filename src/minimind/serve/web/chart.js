@@ -1,0 +1,145 @@
+// A line chart as SVG, with the values under the pointer or the arrow keys.
+
+import { el, svg } from "./dom.js";
+import { t } from "./words.js";
+
+const [HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [220, 50, 12, 12, 26];
+
+/** A figure; `draw(series, {axis, isLog})` shows series: [{name, color, points: [[x, y], ...]}], x ascending. */
+export function lineChart(title) {
+  const drawing = svg("svg", { height: HEIGHT, role: "img", "aria-label": title, tabindex: 0 });
+  const [where, readout] = [el("small"), el("figcaption")];
+  const node = el("figure", { className: "chart" }, el("div", { className: "head" }, el("h3", { textContent: title }), where), drawing, readout);
+  let [shown, options, scales, at, width] = [[], {}, null, null, 0];
+
+  function draw(series, { axis, isLog }) {
+    options = { axis, isLog };
+    shown = series.map((one) => ({ ...one, points: isLog ? one.points.filter(([, y]) => y > 0) : one.points })).filter(({ points }) => points.length);
+    if (width) redraw();
+  }
+
+  function redraw() {
+    const points = shown.flatMap((one) => one.points);
+    scales = {
+      x: scale(points.map(([x]) => x), LEFT, width - RIGHT, { most: Math.floor(width / 64) }),
+      y: scale(points.map(([, y]) => y), HEIGHT - BOTTOM, TOP, { isLog: options.isLog, margin: 0.06 }),
+    };
+    drawing.replaceChildren(...grid(scales, options.axis, width), ...shown.flatMap((one) => line(one, scales, width)));
+    point(at);
+  }
+
+  /** The values at a place on the horizontal axis; the last ones where it is null. */
+  function point(place) {
+    at = place;
+    for (const mark of drawing.querySelectorAll(".mark")) mark.remove();
+    const read = shown.map((one) => ({ ...one, value: at === null ? one.points.at(-1) : nearest(one.points, at) }));
+    const isPointed = at !== null && read.length;
+    if (isPointed) {
+      const x = scales.x(Math.min(Math.max(at, scales.x.low), scales.x.high));
+      drawing.append(svg("line", { class: "mark cursor", x1: x, x2: x, y1: TOP, y2: HEIGHT - BOTTOM }),
+        ...read.map(({ color, value }) => svg("circle", { class: `mark dot ${color}`, cx: scales.x(value[0]), cy: scales.y(value[1]), r: 3.5 })));
+    }
+    where.textContent = isPointed ? t(`at_${options.axis}`, onAxis(nearest(read[0].points, at)[0], options.axis)) : "";
+    readout.replaceChildren(...read.map(({ name, color, value }) =>
+      el("span", { className: `key ${color}` }, el("span", { textContent: name }), el("b", { textContent: short(value[1]) }))));
+  }
+
+  new ResizeObserver(([{ contentRect }]) => {
+    if (!contentRect.width || contentRect.width === width) return;
+    width = contentRect.width;
+    redraw();
+  }).observe(drawing);
+  drawing.addEventListener("pointermove", (event) => scales && point(scales.x.back(event.clientX - drawing.getBoundingClientRect().left)));
+  drawing.addEventListener("pointerleave", () => point(null));
+  drawing.addEventListener("blur", () => point(null));
+  drawing.addEventListener("keydown", (event) => {
+    const turn = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    const points = shown[0]?.points;
+    if (!turn || !points) return;
+    event.preventDefault();
+    const index = at === null ? points.length : points.indexOf(nearest(points, at));
+    point(points[Math.min(Math.max(index + turn, 0), points.length - 1)][0]);
+  });
+  return { node, draw };
+}
+
+function grid({ x, y }, axis, width) {
+  const across = y.ticks().flatMap((value) => [
+    svg("line", { class: "grid", x1: LEFT, x2: width - RIGHT, y1: y(value), y2: y(value) }),
+    svg("text", { x: LEFT - 8, y: y(value) + 4, "text-anchor": "end" }, short(value))]);
+  return [...across, ...x.ticks().map((value) => svg("text", { x: x(value), y: HEIGHT - 7, "text-anchor": "middle" }, onAxis(value, axis)))];
+}
+
+function line({ color, points }, { x, y }, width) {
+  const places = thinned(points, width).map(([a, b]) => `${x(a).toFixed(1)} ${y(b).toFixed(1)}`);
+  if (points.length === 1) return [svg("circle", { class: `dot ${color}`, cx: x(points[0][0]), cy: y(points[0][1]), r: 3 })];
+  return [svg("path", { class: `line ${color}`, d: `M${places.join("L")}` })];
+}
+
+/** Of each stretch the lowest and the highest, so that thousands of points are drawn at once and no spike is lost. */
+function thinned(points, width) {
+  const size = Math.ceil(points.length / width);
+  if (size <= 2) return points;
+  const kept = [];
+  for (let start = 0; start < points.length; start += size) {
+    const part = points.slice(start, start + size);
+    const low = part.reduce((best, one) => (one[1] < best[1] ? one : best));
+    const high = part.reduce((best, one) => (one[1] > best[1] ? one : best));
+    kept.push(...(low === high ? [low] : low[0] < high[0] ? [low, high] : [high, low]));
+  }
+  return [...kept, points.at(-1)];
+}
+
+/** From values to places between `from` and `to`; `back` is the way back. */
+function scale(values, from, to, { isLog = false, margin = 0, most = 5 } = {}) {
+  const [into, out] = isLog ? [Math.log10, (power) => 10 ** power] : [(value) => value, (value) => value];
+  let [low, high] = values.reduce(([a, b], value) => [Math.min(a, value), Math.max(b, value)], [Infinity, -Infinity]).map(into);
+  if (!values.length) [low, high] = [0, 1];
+  const pad = low === high ? Math.abs(low) / 2 || 1 : (high - low) * margin;
+  [low, high] = [low - pad, high + pad];
+  const place = (value) => from + ((into(value) - low) / (high - low)) * (to - from);
+  const ticks = () => (isLog && high - low > 1 ? powers(low, high) : rounded(out(low), out(high), most));
+  return Object.assign(place, { low: out(low), high: out(high), ticks, back: (spot) => out(low + ((spot - from) / (to - from)) * (high - low)) });
+}
+
+/** At most so many round numbers from low to high. */
+function rounded(low, high, most) {
+  const rough = (high - low) / most;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = power * [1, 2, 5, 10].find((factor) => power * factor >= rough * 0.999);
+  const first = Math.ceil(low / step);
+  return Array.from({ length: Math.max(Math.floor(high / step) - first + 1, 0) }, (_, index) => (first + index) * step);
+}
+
+function powers(low, high) {
+  const every = Math.ceil((high - low) / 6);
+  const first = Math.ceil(low);
+  return Array.from({ length: Math.floor((Math.floor(high) - first) / every) + 1 }, (_, index) => 10 ** (first + index * every));
+}
+
+function nearest(points, at) {
+  let [low, high] = [0, points.length - 1];
+  while (high - low > 1) {
+    const middle = (low + high) >> 1;
+    if (points[middle][0] < at) low = middle;
+    else high = middle;
+  }
+  return at - points[low][0] < points[high][0] - at ? points[low] : points[high];
+}
+
+/** At most four digits that matter. */
+export function short(value) {
+  const size = Math.abs(value);
+  if (size >= 1e9 || (size && size < 1e-3)) return value.toExponential(1).replace("e+", "e");
+  if (size >= 1e4) return `${Number((value / (size >= 1e6 ? 1e6 : 1e3)).toPrecision(3))}${size >= 1e6 ? "M" : "k"}`;
+  return String(Number(value.toPrecision(4)));
+}
+
+/** 3725 seconds as 1h 2m. */
+export function duration(seconds) {
+  const [hours, minutes] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60];
+  if (hours) return minutes ? `${hours}h ${minutes}m` : `${hours}h`;
+  return minutes ? `${minutes}m ${Math.round(seconds % 60)}s` : `${Number((seconds % 60).toPrecision(3))}s`;
+}
+
+const onAxis = (value, axis) => (axis === "seconds" ? duration(value) : short(value));
