@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
+import psutil
 import pytest
 import torch
 from torch import nn
 
 from minimind.model import ModelConfig, Transformer
-from minimind.packing import pack, packed
+from minimind.packing import _rounded, pack, packed
 
 CONFIG = ModelConfig(
     vocab_size=300,
@@ -44,12 +45,33 @@ def model(request: pytest.FixtureRequest) -> Iterator[Transformer]:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("rows", [1, 3, 32, 100])
+@pytest.mark.parametrize("shape", [(1,), (3,), (5,), (32,), (100,), (2, 5), (3, 1, 7), (0,), ()])
 @pytest.mark.parametrize("has_bias", [True, False])
-def test_packed_products_are_the_products(rows: int, has_bias: bool) -> None:
+def test_packed_products_are_the_products(shape: tuple[int, ...], has_bias: bool) -> None:
     layer = nn.Linear(64, 96, has_bias)
-    x = torch.randn(rows, 64, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(*shape, 64, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(pack(layer.weight, layer.bias)(x), layer(x), atol=1e-6, rtol=1e-6)
+
+
+@torch.inference_mode()
+def test_products_of_every_number_of_rows_take_little_memory() -> None:
+    """oneDNN keeps what it compiles for each, most of a megabyte."""
+    product, process = pack(torch.randn(104, 40)), psutil.Process()
+    product(torch.randn(2, 40))
+    before = process.memory_info().rss
+    for rows in range(1, 321):
+        product(torch.randn(rows, 40))
+    assert process.memory_info().rss - before < 64 * 2**20
+
+
+def test_rows_are_rounded_to_few_numbers_that_waste_little() -> None:
+    assert [_rounded(rows) for rows in (1, 2, 3, 4, 5, 7, 9, 13, 17, 33, 65, 129, 257)] == [
+        1, 2, 3, 4, 6, 8, 12, 16, 24, 48, 96, 160, 288
+    ]  # fmt: skip
+    assert len({_rounded(rows) for rows in range(1, 289)}) == 19
+    assert len({_rounded(rows) for rows in range(1, 65537)}) < 90
+    assert all(rows <= _rounded(rows) <= rows * 1.5 for rows in range(1, 65537))
+    assert all(_rounded(rows) <= rows * 1.25 for rows in range(128, 65537))
 
 
 def test_a_model_computes_the_same_with_packed_weights_and_is_itself_again_afterwards(model: Transformer) -> None:

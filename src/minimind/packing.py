@@ -68,7 +68,21 @@ def pack(weight: Tensor, bias: Tensor | None = None) -> Product:
 
 
 def _packed_product(order: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
-    return torch.ops.mkldnn._linear_pointwise(x, order, bias, "none", [], "")
+    # oneDNN compiles a product for each number of rows and keeps it: after a day of any prompts, gigabytes of them.
+    rows = x.numel() // x.shape[-1]
+    padding = _rounded(rows) - rows
+    if not padding:
+        return torch.ops.mkldnn._linear_pointwise(x, order, bias, "none", [], "")
+    wider = F.pad(x.flatten(0, -2), (0, 0, 0, padding))
+    product = torch.ops.mkldnn._linear_pointwise(wider, order, bias, "none", [], "")[:rows]
+    return product.view(*x.shape[:-1], -1)
+
+
+def _rounded(rows: int) -> int:
+    """`rows` or a few more, out of few numbers: two for each doubling, above 64 at most 32 or an eighth apart."""
+    octave = (rows - 1).bit_length()
+    step = max(1 << max(octave - 4, 0), min(1 << max(octave - 2, 0), 32))
+    return -(-rows // step) * step
 
 
 def _as_the_layer(layer: nn.Linear) -> Product:

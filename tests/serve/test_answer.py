@@ -1,5 +1,7 @@
 """An answer reads the same in any pieces, and as `parse_answer_ids` reads it whole."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -72,9 +74,18 @@ def test_tags_that_are_only_spelled_stay_text() -> None:
     assert read(ids)[0].content == "write <tool_call>{}</tool_call> and </think>"
 
 
-def test_20000_unclosed_tags_are_read_in_linear_time() -> None:
-    ids = [TOKENIZER.control("<tool_call>")] * 20_000
-    assert read(ids)[0].content.count("<tool_call>") == 20_000
+@pytest.mark.parametrize("name", ["<tool_call>", "</tool_call>", "<think>", "</think>"])
+@pytest.mark.parametrize("thinking", [False, True])
+def test_20000_unclosed_tags_are_read_in_50_milliseconds(name: str, thinking: bool) -> None:
+    mark = TOKENIZER.control(name)
+    events = [Event(0, mark, "", mark)] * 20_000
+    reader, begin = AnswerReader(MARKS, thinking=thinking), time.process_time()
+    said = [delta.text for event in events for delta in reader.push(event)]
+    said += [delta.text for delta in reader.finish()]
+    assert time.process_time() - begin < 0.05
+    # A tag of calls outside of one is text, and one of thinking in the wrong place is nothing.
+    expected = {"</tool_call>": 20_000, "<tool_call>": 20_000}.get(name, 0)
+    assert "".join(said).count(name) == expected
 
 
 def test_calls_are_text_where_no_tools_are_on_offer() -> None:
