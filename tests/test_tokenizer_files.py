@@ -31,6 +31,11 @@ def symbols(*numbers: int) -> list[str]:
     return [BYTE_SYMBOLS[byte] for byte in numbers]
 
 
+def test_readers_are_told_which_inputs_the_model_has() -> None:
+    # Left to itself, transformers 4 adds token_type_ids, which `generate` refuses.
+    assert GPT2._vocabulary.config_json()["model_input_names"] == ["input_ids", "attention_mask"]
+
+
 def test_digits_stand_alone_and_white_space_before_them_stays_whole() -> None:
     cut = {pattern: make_pre_tokenizer(pattern, False) for pattern in ("gpt2", "smollm")}
     pieces = {pattern: [piece for piece, _ in found.pre_tokenize_str("a 12x  7½")] for pattern, found in cut.items()}

@@ -139,6 +139,8 @@ class Vocabulary:
             "add_eos_token": False,
             **ROLES,
             "clean_up_tokenization_spaces": False,
+            # transformers 4 would add token_type_ids, which the models refuse.
+            "model_input_names": ["input_ids", "attention_mask"],
         }
 
 

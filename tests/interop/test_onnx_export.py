@@ -84,7 +84,10 @@ def test_weights_that_are_too_large_for_the_file_lie_beside_it(tokenizer: Tokeni
     export_onnx(tmp_path / "out", model, tokenizer, card="", largest_file=100_000)
 
     assert files_of(tmp_path / "out") == sorted([*FILES, "onnx/model.onnx_data"])
-    assert (tmp_path / "out" / "onnx" / "model.onnx").stat().st_size < 100_000
+    graph, weights = (tmp_path / "out" / "onnx" / name for name in ("model.onnx", "model.onnx_data"))
+    assert graph.stat().st_size < 100_000
+    # Who may read the graph may read its weights.
+    assert weights.stat().st_mode == graph.stat().st_mode
     assert read_json(tmp_path / "out" / "config.json")["transformers.js_config"] == {"use_external_data_format": True}
     found = OnnxModel(tmp_path / "out" / "onnx" / "model.onnx")
     assert require_same_logits(tmp_path, found, model, tokenizer) < 1e-5

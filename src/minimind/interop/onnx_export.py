@@ -5,6 +5,7 @@ whole prompts, for prompts in pieces with what was kept of the earlier ones, for
 context, and along a greedy text. Only a folder that passed gets its name.
 """
 
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -62,6 +63,9 @@ def export_onnx(
             _change(place / "config.json", {"transformers.js_config": {"use_external_data_format": True}})
         (place / FILE).parent.mkdir()
         onnx.save_model(build_onnx(model), place / FILE, save_as_external_data=is_apart, location=WEIGHTS_FILE)
+        if is_apart:
+            # onnx makes this one readable by its owner alone.
+            shutil.copymode(place / FILE, (place / FILE).with_name(WEIGHTS_FILE))
         differences.append(require_same_logits(out, OnnxModel(place / FILE), model, tokenizer))
 
     files = write_export(out, fill, need_bytes=num_bytes)
