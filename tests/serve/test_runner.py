@@ -2,12 +2,13 @@
 
 import asyncio
 
+import torch
 from tests.serve.tiny_server import TOKENIZER, make_engine, random_model, wait_for
 
 from minimind.generation import generate_ids
 from minimind.sampling import Sampling
 from minimind.serve.request import Request
-from minimind.serve.runner import Runner
+from minimind.serve.runner import FEW, Runner
 
 GREEDY = Sampling(temperature=0, max_tokens=20)
 
@@ -65,3 +66,20 @@ def test_an_engine_that_breaks_ends_its_requests_and_serves_the_next() -> None:
     engine._admit = admit  # type: ignore[method-assign]
     assert asyncio.run(ask()) == "length"
     runner.stop()
+
+
+def test_few_requests_leave_a_core_to_whoever_sends_their_tokens() -> None:
+    before, seen = torch.get_num_threads(), list[int]()
+    torch.set_num_threads(4)
+    try:
+        engine = make_engine(max_rows=FEW + 2)
+        runner = Runner({"a": engine})
+        step, engine.step = engine.step, lambda: (seen.append(torch.get_num_threads()), step())[1]  # type: ignore[method-assign]
+        for count in (FEW, FEW + 2, 1):
+            for _ in range(count):
+                engine.submit(Request(prompt=[1], sampling=GREEDY))
+            runner._step("a")
+            engine.abort("that is all")
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [3, 4, 3]

@@ -14,6 +14,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
+import torch
+
 from minimind.serve.engine import Engine
 from minimind.serve.request import Event, Request
 
@@ -76,6 +78,7 @@ class Runner:
         self._held: dict[str, list[Event]] = {name: [] for name in engines}
         self._handed_over = dict.fromkeys(engines, 0.0)
         self._is_stopping = False
+        self._num_threads = torch.get_num_threads()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     @property
@@ -120,6 +123,7 @@ class Runner:
     def _step(self, name: str) -> bool:
         """One step of an engine, if it has something to do; does it have more?"""
         engine = self.engines[name]
+        self._take_threads(engine.num_running + engine.num_waiting)
         try:
             events = engine.step()
         except Exception:
@@ -133,6 +137,12 @@ class Runner:
             held.clear()
             self._handed_over[name] = time.monotonic()
         return not engine.is_idle
+
+    def _take_threads(self, num_requests: int) -> None:
+        """All that torch has, but for one while few are answered: their tokens come faster than a busy core sends."""
+        wanted = max(self._num_threads - (num_requests <= FEW), 1)
+        if torch.get_num_threads() != wanted:
+            torch.set_num_threads(wanted)
 
     def _hand_over(self, name: str, events: Sequence[Event]) -> None:
         parcels: dict[asyncio.AbstractEventLoop, list[tuple[Stream, Event]]] = {}
