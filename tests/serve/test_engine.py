@@ -14,6 +14,8 @@ from minimind.generation import complete, generate_ids
 from minimind.model import Transformer
 from minimind.sampling import Sampling
 from minimind.serve.engine import Engine
+from minimind.serve.problems import Problem
+from minimind.serve.replies import TextChoice
 from minimind.serve.request import Event, QueueFull, Request
 from minimind.tokenizer import Tokenizer
 
@@ -151,6 +153,35 @@ def test_a_grammar_that_blows_up_takes_no_other_answer_with_it(model: Transforme
     assert [events[-1].finish_reason for events in found] == ["length"] * 2 + ["error"] + ["length"] * 2
     assert [ids(events) for events in found[:2] + found[3:]] == [ids(events) for events in answers(engine, clean)]
     assert engine.is_idle and engine.slots.num_free == 32
+
+
+def test_a_form_that_cannot_be_held_is_refused_and_no_error_of_the_server(
+    model: Transformer, tokenizer: Tokenizer
+) -> None:
+    class Endless:
+        """In place of a guide whose grammar takes more work than it may, once the second token is drawn."""
+
+        def __init__(self) -> None:
+            self.num_accepted = 0
+
+        def begin(self) -> "Endless":
+            return Endless()
+
+        def allowed(self) -> None:
+            return None
+
+        def accept(self, index: int) -> None:
+            self.num_accepted += 1
+            if self.num_accepted == 2:
+                raise ValueError("the grammar does not go on")
+
+    engine = Engine(model, tokenizer)
+    engine.submit(Request(prompt=[1, 50], sampling=GREEDY, guide=Endless()))  # type: ignore[arg-type]
+    *_, last = engine.run()
+    assert last.finish_reason == "error" and last.is_refused and engine.is_idle
+    with pytest.raises(Problem, match=r"the form .* cannot be held: the grammar does not go on") as caught:
+        TextChoice(tokenizer, 0, echo=None, num_added=0, has_scores=False).push([last])
+    assert caught.value.status == 400
 
 
 def test_the_queue_is_bounded_by_requests_and_by_tokens(model: Transformer, tokenizer: Tokenizer) -> None:

@@ -239,6 +239,10 @@ class Engine:
                 scores = score(logits[place : place + 1], [index], row.request.num_top)
             try:
                 event = row.take(index, scores)
+            except ValueError as error:
+                # Nothing else in a row raises one: a form whose grammar takes more work than it may.
+                reason = f"the form that the answer should have cannot be held: {error}"
+                event = Event(row.number, finish_reason="error", error=reason, is_refused=True)
             except Exception as error:
                 event = Event(row.number, finish_reason="error", error=f"its text failed: {type(error).__name__}")
             events.append(event if event.finish_reason is None else self._end(row, event))

@@ -214,7 +214,8 @@ class _TextScores:
 
 def _require_sound(event: Event) -> None:
     if event.finish_reason == "error":
-        raise Problem(500, event.error, code="generation_failed")
+        code = "invalid_value" if event.is_refused else "generation_failed"
+        raise Problem(400 if event.is_refused else 500, event.error, code=code)
 
 
 def _chat_score(score: TokenScore, tokenizer: Tokenizer) -> dict[str, Any]:

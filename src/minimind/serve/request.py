@@ -75,6 +75,7 @@ class Event:
     scores:         of the id drawn, or of the prompt's tokens in front of it
     finish_reason:  set on the last event of a request
     error:          a line for its sender, when the reason is "error"
+    is_refused:     then: what was asked for cannot be done, and the server is well
     """
 
     request: int
@@ -84,3 +85,4 @@ class Event:
     scores: Sequence[TokenScore] = ()
     finish_reason: FinishReason | None = None
     error: str = ""
+    is_refused: bool = False
