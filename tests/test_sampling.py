@@ -94,6 +94,7 @@ def test_a_penalty_above_1_lowers_the_scores_of_ids_that_occurred_and_no_others(
         ("top_p", 1.1),
         ("min_p", 2.0),
         ("repetition_penalty", 0.0),
+        ("repetition_penalty", 5e-324),
         ("max_tokens", 0),
         ("stop", ("",)),
         ("stop", ("x",) * 17),

@@ -13,10 +13,12 @@ from torch import Tensor
 
 from minimind.errors import ConfigError
 
-__all__ = ["Sampling", "draw", "penalise"]
+__all__ = ["LEAST_PENALTY", "Sampling", "draw", "penalise"]
 
 MAX_STOP_STRINGS = 16
 MAX_STOP_LENGTH = 256
+# Scores divided by next to nothing are no numbers, and then no mask holds: an id that a grammar forbids may be drawn.
+LEAST_PENALTY = 0.01
 # Enough candidates for nearly every top-p or min-p; to sort a whole vocabulary costs as much as a small model's layer.
 USUAL_CANDIDATES = 256
 # Below this, sampling is greedy but for scores within a thousandth of the best, and quotients would soon overflow.
@@ -50,7 +52,7 @@ class Sampling:
             "top_k": (self.top_k >= 0, "at least 0"),
             "top_p": (0 < self.top_p <= 1, "above 0, at most 1"),
             "min_p": (0 <= self.min_p <= 1, "from 0 to 1"),
-            "repetition_penalty": (0 < self.repetition_penalty <= 100, "above 0, at most 100"),
+            "repetition_penalty": (LEAST_PENALTY <= self.repetition_penalty <= 100, f"from {LEAST_PENALTY} to 100"),
             "max_tokens": (self.max_tokens >= 1, "at least 1"),
             "stop": (
                 len(self.stop) <= MAX_STOP_STRINGS and all(0 < len(text) <= MAX_STOP_LENGTH for text in self.stop),

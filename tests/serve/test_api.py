@@ -336,6 +336,7 @@ WRONG: list[tuple[dict[str, Any], type[openai.APIStatusError], str]] = [
     ({"extra_body": {"functions": []}}, openai.BadRequestError, "functions: is not supported"),
     ({"extra_body": {"top_k": -5}}, openai.BadRequestError, "top_k"),
     ({"extra_body": {"repetition_penalty": 0}}, openai.BadRequestError, "repetition_penalty"),
+    ({"extra_body": {"repetition_penalty": 5e-324}}, openai.BadRequestError, "repetition_penalty"),
 ]
 
 

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from minimind.sampling import LEAST_PENALTY
+
 __all__ = ["ChatBody", "ChatMessage", "CompletionBody", "GenerationBody", "NamedChoice", "Tool"]
 
 MAX_CHOICES = 16
@@ -51,7 +53,7 @@ class GenerationBody(_Ignored):
     top_p: float | None = Field(None, ge=0, le=1)
     top_k: int | None = Field(None, ge=-1, le=1_000_000)
     min_p: float | None = Field(None, ge=0, le=1)
-    repetition_penalty: float | None = Field(None, gt=0, le=10)
+    repetition_penalty: float | None = Field(None, ge=LEAST_PENALTY, le=10)
     presence_penalty: _Penalty | None = None
     frequency_penalty: _Penalty | None = None
     logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = Field(None, max_length=1024)
