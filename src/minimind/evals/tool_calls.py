@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from minimind.chat_template import CALL_MARKS
 from minimind.conversation import Conversation, Message, ToolCall
 from minimind.errors import DataError
 from minimind.evals.dialogues import Dialogue, answer_once, has_room
@@ -40,7 +41,7 @@ class PlayedTurn:
     @property
     def has_broken_call(self) -> bool:
         """The parser leaves what it cannot read in the content."""
-        return "<tool_call>" in self.got.content
+        return CALL_MARKS[0] in self.got.content
 
     @property
     def is_well_formed(self) -> bool:

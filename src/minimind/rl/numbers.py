@@ -8,6 +8,8 @@ import re
 from collections.abc import Sequence
 from fractions import Fraction
 
+from minimind.chat_template import CALL_MARKS
+
 __all__ = ["Number", "holds_numbers", "is_equal", "last_number", "read_numbers"]
 
 # Longer runs of digits are no answer, and turning them into a number takes time that grows with their square.
@@ -51,7 +53,7 @@ def last_number(text: str) -> Number:
 def holds_numbers(text: str, expected: Sequence[str]) -> bool:
     """Is the expected number the last one of the text? Of several, do all occur in it?"""
     # What a tool call says that is broken off is no answer.
-    text = text.partition("<tool_call>")[0]
+    text = text.partition(CALL_MARKS[0])[0]
     if len(expected) == 1:
         return is_equal(last_number(text), expected[0])
     found = read_numbers(text)
