@@ -123,7 +123,7 @@ class Runner:
     def _step(self, name: str) -> bool:
         """One step of an engine, if it has something to do; does it have more?"""
         engine = self.engines[name]
-        self._take_threads(engine.num_running + engine.num_waiting)
+        self._take_threads(engine)
         try:
             events = engine.step()
         except Exception:
@@ -138,9 +138,10 @@ class Runner:
             self._handed_over[name] = time.monotonic()
         return not engine.is_idle
 
-    def _take_threads(self, num_requests: int) -> None:
-        """All that torch has, but for one while few are answered: their tokens come faster than a busy core sends."""
-        wanted = max(self._num_threads - (num_requests <= FEW), 1)
+    def _take_threads(self, engine: Engine) -> None:
+        """All that torch has, but for one while only a few write: each of their tokens is sent at once, by a free core."""
+        is_quick = engine.num_running <= FEW and not engine.is_reading
+        wanted = max(self._num_threads - is_quick, 1)
         if torch.get_num_threads() != wanted:
             torch.set_num_threads(wanted)
 
