@@ -139,7 +139,7 @@ class Runner:
         return not engine.is_idle
 
     def _take_threads(self, engine: Engine) -> None:
-        """All that torch has, but for one while only a few write: each of their tokens is sent at once, by a free core."""
+        """All that torch has, but for one while only a few write: their tokens are sent at once, by a free core."""
         is_quick = engine.num_running <= FEW and not engine.is_reading
         wanted = max(self._num_threads - is_quick, 1)
         if torch.get_num_threads() != wanted:
