@@ -90,7 +90,7 @@ def rows(run: Path) -> list[dict[str, Any]]:
 
 def digest(run: Path) -> dict[str, str]:
     latest = run / "checkpoints" / f"step-{STEPS:06d}"
-    names = ("model.safetensors", "training_state.safetensors")
+    names = ("model.safetensors", "training_state/optimizers.safetensors")
     return {name: hashlib.sha256((latest / name).read_bytes()).hexdigest() for name in names}
 
 

@@ -25,7 +25,7 @@ def model() -> Transformer:
 
 def test_a_runs_latest_checkpoint_is_shown_with_its_training_state(model: Transformer, tmp_path: Path) -> None:
     checkpoints = tmp_path / "checkpoints"
-    facts = {"training_state.json": b'{"format": 1, "step": 7, "tokens": 700}'}
+    facts = {"training_state/facts.json": b'{"format": 1, "step": 7, "tokens": 700}'}
     save_checkpoint(checkpoints / "step-000007", model, TOKENIZER, extra_files=facts)
     (checkpoints / "latest").symlink_to("step-000007")
     found = inspect_model(tmp_path)

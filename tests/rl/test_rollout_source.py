@@ -26,6 +26,7 @@ from minimind.rl.rollout_source import Critic, RolloutSettings, RolloutSource
 from minimind.rl.rollouts import Sampler
 from minimind.rl.traces import TraceWriter, read_traces
 from minimind.sampling import Sampling
+from minimind.tensor_files import write_files
 from minimind.tokenizer import Tokenizer
 from minimind.training.optimizer import make_optimizers
 from minimind.training.settings import TrainConfig
@@ -115,13 +116,7 @@ class World:
 
     def save(self, folder: Path) -> dict[str, Tensor]:
         """Write what a checkpoint keeps beside the weights; the weights are returned."""
-        folder.mkdir()
-        files = {**training_state_files({}, self.model, self.optimizers), **self.source.state_files()}
-        for name, content in files.items():
-            if isinstance(content, bytes):
-                (folder / name).write_bytes(content)
-            else:
-                content(folder / name)
+        write_files(folder, {**training_state_files({}, self.model, self.optimizers), **self.source.state_files()})
         return {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
 
     def resume(self, folder: Path, step: int, weights: Mapping[str, Tensor]) -> None:

@@ -106,7 +106,7 @@ def outcome(folder: Path) -> tuple[list[dict[str, Any]], dict[str, str]]:
     timed = {"seconds", "tokens_per_second"}
     rows = [{k: v for k, v in row.items() if k not in timed} for row in RunReader(folder).metrics()]
     latest = folder / "checkpoints" / "latest"
-    names = ("model.safetensors", "training_state.safetensors", "config.json")
+    names = ("model.safetensors", "training_state/optimizers.safetensors", "config.json")
     return rows, {name: hashlib.sha256((latest / name).read_bytes()).hexdigest() for name in names}
 
 
@@ -273,7 +273,7 @@ def flip(path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [cut, flip, Path.unlink])
 @pytest.mark.parametrize(
-    "name", ["model.safetensors", "training_state.safetensors", "training_state.json", "manifest.json"]
+    "name", ["model.safetensors", "training_state/optimizers.safetensors", "training_state/facts.json", "manifest.json"]
 )
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
     tmp_path: Path, whole: Path, capsys: pytest.CaptureFixture[str], damage: Callable[[Path], None], name: str

@@ -19,8 +19,10 @@ def test_policy_and_critic_learn(
     assert after > before + 0.2
     # What the critic misses is less than what it would miss if it expected nothing.
     assert rows[-1]["value_error"] < rows[-1]["returns_squared"]
-    head = load_file(tmp_path / "run" / "checkpoints" / "latest" / "value_head.safetensors")
-    assert head["weight"].abs().max() > 0
+    latest = tmp_path / "run" / "checkpoints" / "latest"
+    assert load_file(latest / "training_state" / "value_head.safetensors")["weight"].abs().max() > 0
+    # vLLM and SGLang take every file of weights that lies beside config.json for the model's.
+    assert [path.name for path in latest.glob("*.safetensors")] == ["model.safetensors"]
 
 
 def test_the_kl_limit_ends_a_set_of_answers_early(

@@ -8,6 +8,7 @@ import torch
 
 from minimind.errors import CheckpointError
 from minimind.model import ModelConfig, Transformer
+from minimind.tensor_files import write_files
 from minimind.training.optimizer import Optimizers, make_optimizers
 from minimind.training.state import load_training_state, read_training_facts, training_state_files
 
@@ -38,12 +39,7 @@ def learn(model: Transformer, optimizers: Optimizers, updates: int, seed: int = 
 
 
 def save(folder: Path, model: Transformer, optimizers: Optimizers, **facts: Any) -> None:
-    folder.mkdir(exist_ok=True)
-    for name, content in training_state_files(facts, model, optimizers).items():
-        if isinstance(content, bytes):
-            (folder / name).write_bytes(content)
-        else:
-            content(folder / name)
+    write_files(folder, training_state_files(facts, model, optimizers))
 
 
 @pytest.mark.parametrize("name", ["muon", "adamw"])
@@ -116,7 +112,7 @@ def test_a_folder_without_state_is_refused(tmp_path: Path) -> None:
         load_training_state(tmp_path, *start())
 
 
-@pytest.mark.parametrize("name", ["training_state.json", "training_state.safetensors"])
+@pytest.mark.parametrize("name", ["training_state/facts.json", "training_state/optimizers.safetensors"])
 def test_a_cut_file_is_refused_by_name(tmp_path: Path, name: str) -> None:
     model, optimizers = start()
     learn(model, optimizers, 1)

@@ -13,7 +13,7 @@ from minimind.report.inspection import Inspection, InspectionTable
 from minimind.report.parameters import count_parameters
 from minimind.tensor_files import float_shapes
 from minimind.tokenizer import Tokenizer
-from minimind.training.state import FACTS, read_training_facts
+from minimind.training.state import FACTS, STATE, read_training_facts
 
 __all__ = ["inspect_model"]
 
@@ -97,7 +97,7 @@ def _add_training_state(found: Inspection, place: Path) -> None:
         found.facts["training state"] = "none: it can be used and fine-tuned, not resumed"
         return
     facts = read_training_facts(place)
-    state = sum(path.stat().st_size for path in place.glob("training_state.*"))
+    state = sum(path.stat().st_size for path in (place / STATE).iterdir())
     rows = [[name, value if isinstance(value, int | float) else str(value)] for name, value in facts.items()]
     found.facts["training state"] = f"step {facts.get('step', '?')}, {state / 1e6:,.1f} MB"
     found.tables.append(InspectionTable("Training state", ["name", "value"], rows))

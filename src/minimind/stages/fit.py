@@ -28,7 +28,7 @@ from minimind.training.optimizer import optimizers_for
 from minimind.training.precision import fastest_dtype, precision_context, reuse_freed_memory
 from minimind.training.progress import TrainingProgress
 from minimind.training.settings import UpdateConfig
-from minimind.training.state import load_training_state, read_training_facts, training_state_files
+from minimind.training.state import STATE, load_training_state, read_training_facts, training_state_files
 from minimind.training.trainer import Hooks, Trainer, train
 
 __all__ = ["Site", "Task", "Validation", "fit"]
@@ -134,7 +134,7 @@ class _Fit:
         source = task.source(site)
         if checkpoint:
             load_training_state(checkpoint, self.module, self.optimizers)
-            source.load_state(checkpoint)
+            source.load_state(checkpoint / STATE)
         total = self.settings.steps or math.ceil(source.steps_per_epoch * self.settings.epochs)
         self.seconds = facts.get("seconds", 0.0)
         self.trainer = Trainer(
@@ -270,13 +270,12 @@ class _Fit:
             folder = self.run.checkpoint_folder(step)
             # If one is there already, it was damaged and passed over when this run was resumed.
             shutil.rmtree(folder, ignore_errors=True)
-            files = training_state_files(facts, self.module, self.optimizers)
+            files = {
+                **training_state_files(facts, self.module, self.optimizers),
+                **{f"{STATE}/{name}": content for name, content in of_source.items()},
+            }
             trained = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
-            self.task.trained.save(
-                folder,
-                {**files, **of_source},
-                8 * sum(parameter.numel() for parameter in trained),
-            )
+            self.task.trained.save(folder, files, 8 * sum(parameter.numel() for parameter in trained))
             self.run.point_latest(step)
             self.run.prune(self.settings.keep_checkpoints)
         self.world.wait()

@@ -16,10 +16,11 @@ from minimind.errors import CheckpointError
 from minimind.lora import LoraConfig, add_lora, merge_lora
 from minimind.model import Transformer
 from minimind.tokenizer import Tokenizer
+from minimind.training.state import STATE
 
 __all__ = ["Base", "Trained"]
 
-HEAD = "value_head.safetensors"
+HEAD = f"{STATE}/value_head.safetensors"
 
 
 @dataclass(frozen=True)

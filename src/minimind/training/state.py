@@ -1,7 +1,9 @@
 """What a run needs to go on besides the weights: the optimisers' memory and the step, without pickle.
 
-Tensors by the name of their parameter in `training_state.safetensors`, the rest in `training_state.json`. The format
-knows no ranks, so a run may resume on another number of them.
+    training_state/optimizers.safetensors  training_state/facts.json
+
+In a folder of its own, for vLLM and SGLang take every safetensors file beside config.json for the model's. Tensors have
+the name of their parameter. The format knows no ranks, so a run may resume on another number of them.
 """
 
 import json
@@ -17,15 +19,16 @@ from torch import Tensor, nn
 from minimind.errors import CheckpointError
 from minimind.training.optimizer import Optimizers
 
-__all__ = ["load_training_state", "read_training_facts", "training_state_files"]
+__all__ = ["STATE", "load_training_state", "read_training_facts", "training_state_files"]
 
-TENSORS, FACTS = "training_state.safetensors", "training_state.json"
+STATE = "training_state"
+TENSORS, FACTS = f"{STATE}/optimizers.safetensors", f"{STATE}/facts.json"
 
 
 def training_state_files(
     facts: Mapping[str, Any], model: nn.Module, optimizers: Optimizers
 ) -> Mapping[str, bytes | Callable[[Path], None]]:
-    """The files to store beside the weights: name -> content, or a function that writes it.
+    """The files to store with the weights: path in the checkpoint -> content, or a function that writes it.
 
     facts: JSON values to find again, such as the step
     """
