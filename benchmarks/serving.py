@@ -3,8 +3,8 @@
 The first table is `generation.py`'s, with the engine in place of the plain loop: the same random weights in float32,
 greedy, the same prompts, a fixed number of new tokens, prompts included in the time, taking turns in one process.
 transformers gets its requests as one padded batch, the engine as so many requests. The second table asks the same of
-the server over HTTP on this machine, streamed, every token an event, from a process of its own, and says what share of
-the engine's speed is left. The third says how much memory a stream takes. Needs `transformers`, `fastapi`, `uvicorn`.
+`minimind serve` over HTTP on this machine, streamed, and says what share of the engine's speed is lost. The third says
+how much memory a stream takes. Needs `transformers`, `fastapi`, `uvicorn`.
 """
 
 import argparse
@@ -12,36 +12,28 @@ import asyncio
 import copy
 import itertools
 import json
+import os
 import random
 import re
-import statistics
-import threading
+import socket
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
-from common import (
-    figures_of_child,
-    make_parser,
-    model_shape,
-    peak_megabytes,
-    print_machine,
-    print_table,
-    seconds_in_turn,
-    start,
-    typical_seconds,
-)
+from common import make_parser, model_shape, peak_megabytes, print_machine, print_table, seconds_in_turn, start
 from generation import _generate, _random_model, _with_weights_of
 from torch import Tensor
 
+from minimind.checkpoint import save_checkpoint
 from minimind.model import ModelConfig, Transformer
 from minimind.sampling import Sampling
-from minimind.serve.api import Service
-from minimind.serve.app import build_app, make_server
 from minimind.serve.engine import Engine
 from minimind.serve.precision import PRECISIONS
 from minimind.serve.request import Request
-from minimind.serve.runner import Runner
 from minimind.tokenizer import RESERVED, Tokenizer
 
 __all__ = ["main"]
@@ -52,13 +44,12 @@ FIRST_IDS = itertools.cycle(range(RESERVED_IDS, RESERVED_IDS + 256))
 
 def main() -> None:
     arguments = _parse()
-    if arguments.client:
-        print(asyncio.run(_ask_all(arguments)))
-        return
     start(arguments.threads)
     print_machine()
     torch.manual_seed(0)
     model = _random_model(model_shape(arguments.shape, ModelConfig.vocab_size))
+    # Their scores are 0 then, which is never the highest: no answer ends early.
+    model.embed_tokens.weight.data[:RESERVED_IDS] = 0
     _compare_engines(arguments, model)
     _compare_http(arguments, model)
     _measure_memory(arguments, model)
@@ -70,7 +61,6 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--prompt", type=int, default=64, help="tokens of each prompt (default 64)")
     parser.add_argument("--new", type=int, default=128, help="tokens to generate (default 128)")
     parser.add_argument("--turns", type=int, default=5, help="times that each side generates (default 5)")
-    parser.add_argument("--client", type=int, default=0, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -95,25 +85,43 @@ def _compare_engines(arguments: argparse.Namespace, model: Transformer) -> None:
 
 
 def _compare_http(arguments: argparse.Namespace, model: Transformer) -> None:
-    """The client is another process, as a real one is."""
-    rows = []
-    for batch in arguments.batches:
-        prompts = torch.randint(model.config.vocab_size, (batch, arguments.prompt))
-        engine = _warm(_engine(model, "fp32"), arguments)
-        alone = typical_seconds(lambda p=prompts, e=engine: _answer(e, p, arguments.new), at_least=3)
-        server = make_server(build_app(Service(Runner({"m": engine}))), "127.0.0.1", 0)
-        thread = threading.Thread(target=server.run)
-        thread.start()
-        while not server.started:
-            time.sleep(0.01)
-        port = server.servers[0].sockets[0].getsockname()[1]
-        words = ["--batches", str(batch), "--prompt", str(arguments.prompt), "--new", str(arguments.new)]
-        [served] = figures_of_child([__file__, "--client", str(port), "--turns", str(arguments.turns), *words])
-        server.should_exit = True
-        thread.join()
-        speed = batch * arguments.new / alone
-        rows.append((f"{batch} requests", speed, served, f"{1 - served / speed:.1%}"))
+    """The server is another process, as a real one is."""
+    engine, rows = _warm(_engine(model, "fp32"), arguments), []
+    with tempfile.TemporaryDirectory() as folder, _serve(model, folder, arguments.threads) as port:
+        _ask_all(port, torch.randint(RESERVED_IDS, engine.vocab_size, (32, arguments.prompt)), arguments.new)
+        for batch in arguments.batches:
+            prompts = torch.randint(RESERVED_IDS, engine.vocab_size, (batch, arguments.prompt))
+            sides = {
+                "engine": lambda p=prompts: _answer(engine, p, arguments.new),
+                "server": lambda p=prompts: _ask_all(port, p, arguments.new),
+            }
+            seconds = seconds_in_turn(sides, arguments.turns)
+            speeds = [batch * arguments.new / seconds[name] for name in sides]
+            rows.append((f"{batch} requests", *speeds, f"{1 - speeds[1] / speeds[0]:.1%}"))
     print_table("the same over HTTP, streamed, new tokens/s in fp32", ("", "engine", "server", "lost"), rows)
+
+
+@contextmanager
+def _serve(model: Transformer, folder: str, threads: int) -> Iterator[int]:
+    """`minimind serve` with the model; its port."""
+    save_checkpoint(folder, model, _tokenizer(model.config.vocab_size))
+    words = ["serve", folder, "--name", "m", "--port", "0", "--context", "1024"]
+    environment = os.environ | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
+    with subprocess.Popen(
+        [sys.executable, "-m", "minimind", *words], stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stdout is not None
+        port = int(process.stdout.readline().split("/v1")[0].rpartition(":")[2])
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+                break
+            except ConnectionError:
+                time.sleep(0.05)
+        try:
+            yield port
+        finally:
+            process.terminate()
 
 
 def _measure_memory(arguments: argparse.Namespace, model: Transformer) -> None:
@@ -157,30 +165,27 @@ def _answer(engine: Engine, prompts: Tensor, new: int) -> int:
     return sum(event.id is not None for event in engine.run())
 
 
-async def _ask_all(arguments: argparse.Namespace) -> float:
-    """Tokens per second of so many streams at once, the median over turns."""
-    [batch] = arguments.batches
-    speeds = []
-    for turn in range(arguments.turns + 1):
-        prompts = torch.randint(RESERVED_IDS, 6400, (batch, arguments.prompt))
-        prompts[:, 0] = RESERVED_IDS + turn
-        begin = time.perf_counter()
-        drawn = await asyncio.gather(*(_ask(arguments, prompt) for prompt in prompts.tolist()))
-        speeds.append(sum(drawn) / (time.perf_counter() - begin))
-    return statistics.median(speeds[1:])
+def _ask_all(port: int, prompts: Tensor, new: int) -> None:
+    """The same of the server, a stream for each prompt."""
+    first = next(FIRST_IDS)
+
+    async def ask() -> None:
+        await asyncio.gather(*(_ask(port, [first, *prompt[1:]], new) for prompt in prompts.tolist()))
+
+    asyncio.run(ask())
 
 
-async def _ask(arguments: argparse.Namespace, prompt: Sequence[int]) -> int:
-    """A request and its stream, read as bytes, for the client is not what is measured: the tokens it brought."""
-    body = {"model": "m", "prompt": prompt, "max_tokens": arguments.new, "temperature": 0, "stream": True}
+async def _ask(port: int, prompt: Sequence[int], new: int) -> None:
+    """A request and its stream, read as bytes, for the client is not what is measured."""
+    body = {"model": "m", "prompt": prompt, "max_tokens": new, "temperature": 0, "stream": True}
     content = json.dumps(body | {"stream_options": {"include_usage": True}}).encode()
-    reader, writer = await asyncio.open_connection("127.0.0.1", arguments.client)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
     head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n"
     writer.write(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content)
     received = (await reader.read()).decode()
     writer.close()
     [drawn] = re.findall('"completion_tokens":([0-9]+)', received)
-    return int(drawn)
+    assert int(drawn) == new, f"the server ended an answer after {drawn} tokens"
 
 
 if __name__ == "__main__":

@@ -2,13 +2,12 @@
 
 import asyncio
 
-import torch
 from tests.serve.tiny_server import TOKENIZER, make_engine, random_model, wait_for
 
 from minimind.generation import generate_ids
 from minimind.sampling import Sampling
 from minimind.serve.request import Request
-from minimind.serve.runner import FEW, Runner
+from minimind.serve.runner import Runner
 
 GREEDY = Sampling(temperature=0, max_tokens=20)
 
@@ -66,22 +65,3 @@ def test_an_engine_that_breaks_ends_its_requests_and_serves_the_next() -> None:
     engine._admit = admit  # type: ignore[method-assign]
     assert asyncio.run(ask()) == "length"
     runner.stop()
-
-
-def test_while_few_write_a_core_is_left_to_whoever_sends_their_tokens() -> None:
-    before, seen = torch.get_num_threads(), list[int]()
-    torch.set_num_threads(4)
-    try:
-        engine = make_engine(max_rows=FEW + 2)
-        runner = Runner({"a": engine})
-        step, engine.step = engine.step, lambda: (seen.append(torch.get_num_threads()), step())[1]  # type: ignore[method-assign]
-        for count in (FEW, FEW + 2):
-            for _ in range(count):
-                engine.submit(Request(prompt=[1, 50, 51], sampling=GREEDY))
-            for _ in range(3):
-                runner._step("a")
-            engine.abort("that is all")
-    finally:
-        torch.set_num_threads(before)
-    # A prompt is read by all of them.
-    assert seen == [4, 3, 3, 4, 4, 4]

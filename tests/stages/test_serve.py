@@ -5,13 +5,16 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from minimind.checkpoint import load_model
 from minimind.cli import main
 from minimind.config import load
 from minimind.stages.serve import ServeConfig, _models, _welcome
@@ -63,6 +66,20 @@ def test_what_is_unsafe_or_wrong_is_said_in_a_line(
     monkeypatch.delenv("MINIMIND_API_KEY", raising=False)
     assert main(["serve", str(tiny), "--port", "0", *words]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_no_other_thread_computes_beside_the_engine(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More threads of OpenMP than cores wait asleep, and the engine writes half as fast."""
+    loaders, alive = list[threading.Thread](), list[bool]()
+
+    def load_here(folder: Path, **options: Any) -> Any:
+        loaders.append(threading.current_thread())
+        return load_model(folder, **options)
+
+    monkeypatch.setattr("minimind.stages.serve.load_model", load_here)
+    monkeypatch.setattr("minimind.serve.app.run_server", lambda *_: alive.extend(one.is_alive() for one in loaders))
+    assert main(["serve", str(tiny), "--port", "0"]) == 0
+    assert alive == [False]
 
 
 def test_a_port_in_use_is_said_before_a_model_is_loaded(capsys: pytest.CaptureFixture[str]) -> None:

@@ -89,11 +89,6 @@ class Engine:
     def num_running(self) -> int:
         return len(self._rows)
 
-    @property
-    def is_reading(self) -> bool:
-        """Is there a prompt that is not read to its end?"""
-        return bool(self._queue) or any(len(row.pending) > 1 for row in self._rows)
-
     def submit(self, request: Request) -> int:
         """Accept a request; the number by which its events name it. Errors: QueueFull; UserError for a wrong prompt"""
         self._require_fit(request)

@@ -14,8 +14,6 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
-import torch
-
 from minimind.serve.engine import Engine
 from minimind.serve.request import Event, Request
 
@@ -78,7 +76,6 @@ class Runner:
         self._held: dict[str, list[Event]] = {name: [] for name in engines}
         self._handed_over = dict.fromkeys(engines, 0.0)
         self._is_stopping = False
-        self._num_threads = torch.get_num_threads()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     @property
@@ -123,7 +120,6 @@ class Runner:
     def _step(self, name: str) -> bool:
         """One step of an engine, if it has something to do; does it have more?"""
         engine = self.engines[name]
-        self._take_threads(engine)
         try:
             events = engine.step()
         except Exception:
@@ -137,13 +133,6 @@ class Runner:
             held.clear()
             self._handed_over[name] = time.monotonic()
         return not engine.is_idle
-
-    def _take_threads(self, engine: Engine) -> None:
-        """All that torch has, but for one while only a few write: their tokens are sent at once, by a free core."""
-        is_quick = engine.num_running <= FEW and not engine.is_reading
-        wanted = max(self._num_threads - is_quick, 1)
-        if torch.get_num_threads() != wanted:
-            torch.set_num_threads(wanted)
 
     def _hand_over(self, name: str, events: Sequence[Event]) -> None:
         parcels: dict[asyncio.AbstractEventLoop, list[tuple[Stream, Event]]] = {}

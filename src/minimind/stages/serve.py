@@ -8,8 +8,9 @@ import ipaddress
 import os
 import socket
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -17,6 +18,9 @@ from minimind.checkpoint import find_checkpoint, load_model
 from minimind.config import Config
 from minimind.errors import ConfigError
 from minimind.sampling import Sampling
+
+if TYPE_CHECKING:
+    from minimind.serve.engine import Engine
 
 __all__ = ["ServeConfig", "run"]
 
@@ -58,7 +62,6 @@ def run(config: ServeConfig) -> None:
         ) from None
     from minimind.serve.api import Service
     from minimind.serve.app import build_app, run_server
-    from minimind.serve.engine import Engine
     from minimind.serve.guard import LOOPBACK, Policy
     from minimind.serve.runner import Runner
 
@@ -66,6 +69,21 @@ def run(config: ServeConfig) -> None:
         raise ConfigError(f"runs: {config.runs} is no folder; name the one in which your runs lie, such as runs")
     key = _key(config)
     port = _free_port(config.host, config.port)
+    # OpenMP's threads wait awake, which doubles the speed, only while there are no more of them than cores. A thread
+    # takes those it called for along when it ends: so the engine's are the only ones.
+    with ThreadPoolExecutor(1) as loader:
+        engines = loader.submit(_load, config).result()
+    hosts = (*LOOPBACK, config.host, socket.gethostname(), *config.hosts)
+    policy = Policy(hosts={name.lower() for name in hosts}, key=key)
+    app = build_app(Service(Runner(engines), config.sampling), policy, runs=config.runs)
+    print(_welcome(config, port, list(engines), has_key=key is not None), flush=True)
+    run_server(app, config.host, port)
+
+
+def _load(config: ServeConfig) -> dict[str, "Engine"]:
+    """An engine by the name of each model. Errors: as `load_model`"""
+    from minimind.serve.engine import Engine
+
     engines = {}
     for name, (folder, adapter) in _models(config).items():
         model, tokenizer = load_model(folder, adapter=adapter, device=config.device)
@@ -78,11 +96,7 @@ def run(config: ServeConfig) -> None:
             prefill_tokens=config.prefill_tokens,
             precision=config.precision,
         )
-    hosts = (*LOOPBACK, config.host, socket.gethostname(), *config.hosts)
-    policy = Policy(hosts={name.lower() for name in hosts}, key=key)
-    app = build_app(Service(Runner(engines), config.sampling), policy, runs=config.runs)
-    print(_welcome(config, port, list(engines), has_key=key is not None), flush=True)
-    run_server(app, config.host, port)
+    return engines
 
 
 def _models(config: ServeConfig) -> Mapping[str, tuple[Path, Path | None]]:
