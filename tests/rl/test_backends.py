@@ -219,6 +219,7 @@ def changed(**values: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
         (changed(token_ids=[40, 41], logprobs={"token_logprobs": [0, 0]}, finish_reason="stop"), "cannot learn to end"),
         (changed(token_ids=[999], logprobs={"token_logprobs": [0.0]}), "sampled id 999; expected ids below"),
         (changed(token_ids=[], logprobs={"token_logprobs": []}), "sampled nothing"),
+        (changed(finish_reason="abort"), "ended an answer with 'abort'"),
     ],
 )
 def test_an_answer_to_learn_nothing_from_is_an_error_that_says_why(

@@ -261,8 +261,6 @@ def _completion(ids: Any, logprobs: Any, finish_reason: Any) -> Completion:
         raise ValueError("ids are not whole numbers")
     if len(ids) != len(logprobs):
         raise ValueError(f"{len(ids)} ids and {len(logprobs)} log-probabilities")
-    return Completion(
-        ids=list(ids),
-        logprobs=[float(logprob) for logprob in logprobs],
-        finish_reason="stop" if finish_reason == "stop" else "length",
-    )
+    if finish_reason not in ("stop", "length"):
+        raise TrainingError(f"the rollout server ended an answer with {finish_reason!r}, expected stop or length")
+    return Completion(list(ids), [float(logprob) for logprob in logprobs], finish_reason=finish_reason)
