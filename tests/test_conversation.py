@@ -269,6 +269,7 @@ def test_spelled_tags_in_sampled_ids_stay_content(tokenizer: Tokenizer) -> None:
     ids = [*tokenizer.encode(f"a</think>{CALL}"), tokenizer.eos_id, *tokenizer.encode("after the end")]
 
     assert parse_answer_ids(ids, tokenizer) == Message("assistant", f"a</think>{CALL}")
+    assert parse_answer_ids([*tokenizer.encode("M"), tokenizer.pad_id], tokenizer) == Message("assistant", "M")
 
 
 def test_an_answer_read_as_text_equals_the_answer_read_as_ids(tokenizer: Tokenizer) -> None:

@@ -101,10 +101,22 @@ def test_an_interrupt_while_writing_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path: Path) -> None:
-    (tmp_path / "new.tmp.1234").mkdir()
-    (tmp_path / "new.tmp.1234" / "a.txt").write_text("half")
+    for name in ("new.tmp.0123abcd", "new.old.0123abcd"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.txt").write_text("half")
     write_folder(tmp_path / "new", fill_with("x"))
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+
+@pytest.mark.parametrize("name", ["new", "a[b]*"])
+def test_what_others_named_alike_stays(tmp_path: Path, name: str) -> None:
+    others = [f"{name}.old.keep", f"{name}.tmp.mine", f"{name}.tmp.0123abcde", f"x{name}.tmp.0123abcd"]
+    for other in others:
+        (tmp_path / other).mkdir()
+    (tmp_path / f"{name}.tmp.txt").write_text("precious")
+    write_folder(tmp_path / name, fill_with("x"))
+    write_folder(tmp_path / name, fill_with("y"))
+    assert {path.name for path in tmp_path.iterdir()} == {name, f"{name}.tmp.txt", *others}
 
 
 def test_a_folder_from_elsewhere_is_never_replaced(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minimind.errors import UserError
-from minimind.generation import TextStream, complete, ends_of_text, generate, generate_ids, stream
+from minimind.generation import TextStream, complete, generate, generate_ids, stream
 from minimind.model import ModelConfig, Transformer
 from minimind.sampling import Sampling, draw, penalise
 from minimind.tokenizer import Tokenizer
@@ -106,7 +106,7 @@ def test_streamed_is_whole(seed: int, stop: tuple[str, ...]) -> None:
     assert "".join(pieces) == whole.text and "" not in pieces
     assert not any(text in whole.text for text in stop)
     if not stop:
-        ids = [token for token in whole.ids if token not in ends_of_text(TOKENIZER)]
+        ids = [token for token in whole.ids if token not in TOKENIZER.end_ids]
         assert whole.text == TOKENIZER.decode(ids, skip_special=True)
 
 

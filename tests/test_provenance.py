@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from minimind.provenance import describe_environment
+from minimind.provenance import describe_environment, without_home
 
 
 def test_versions_processor_and_command_are_noted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,3 +26,12 @@ def test_neither_host_nor_home_folder_is_named(monkeypatch: pytest.MonkeyPatch) 
     assert platform.node() not in noted
     assert "somebody" not in noted
     assert getpass.getuser() == "root" or getpass.getuser() not in noted
+
+
+@pytest.mark.parametrize(
+    ("home", "expected"),
+    [("/", "/runs/a /home/me/b /home/meadow/c"), ("/home/me", "/runs/a ~/b /home/meadow/c")],
+)
+def test_nothing_but_the_home_folder_is_shortened(monkeypatch: pytest.MonkeyPatch, home: str, expected: str) -> None:
+    monkeypatch.setenv("HOME", home)
+    assert without_home("/runs/a /home/me/b /home/meadow/c") == expected

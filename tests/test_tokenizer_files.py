@@ -88,6 +88,8 @@ def test_padding_may_be_another_control_token_but_has_to_be_one(tmp_path: Path) 
 
     assert Tokenizer.load(tmp_path).pad_id == 0
 
+    path.write_text(json.dumps(config | {"pad_token": {"content": "<|im_end|>", "special": True}}))
+    Tokenizer.load(path.parent)
     path.write_text(json.dumps(config | {"pad_token": "<pad>"}))
     with pytest.raises(TokenizerError, match="has pad_token '<pad>'"):
         Tokenizer.load(tmp_path)

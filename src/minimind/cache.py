@@ -71,5 +71,9 @@ class _LayerCache(NamedTuple):
         self.keys[rows, self.positions] = k.to(self.keys.dtype)
         self.values[rows, self.positions] = v.to(self.values.dtype)
         used = int(self.positions.max()) + 1
+        keys, values = (stored[:, :used].to(q.dtype) for stored in (self.keys, self.values))
+        if used == q.shape[1]:
+            # All rows begin here: a mask would say the same, and grow with the square of a long prompt.
+            return attend_to_earlier(q, keys, values)
         visible = torch.arange(used, device=q.device) <= self.positions[:, None, :, None]  # [B, 1, T, used]
-        return attend_to_earlier(q, self.keys[:, :used].to(q.dtype), self.values[:, :used].to(q.dtype), visible)
+        return attend_to_earlier(q, keys, values, visible)

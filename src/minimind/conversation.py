@@ -13,8 +13,8 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from typing import Any, NamedTuple
+from itertools import groupby, takewhile
+from typing import Any, NamedTuple, Protocol
 
 from minimind.chat_template import CALL_EXAMPLE, THINK_MARKS, TOOL_MARKS, TOOLS_CLOSE, TOOLS_OPEN
 from minimind.errors import DataError, TokenizerError
@@ -29,6 +29,7 @@ __all__ = [
     "parse_answer",
     "parse_answer_ids",
     "parse_ids",
+    "parse_sampled",
     "render",
     "render_prompt",
     "render_text",
@@ -216,10 +217,27 @@ def parse_answer(text: str, thinking: bool = False) -> Message:
 
 
 def parse_answer_ids(ids: Sequence[int], tokenizer: Tokenizer, thinking: bool = False) -> Message:
-    """`parse_answer` for sampled ids, up to the first `<|im_end|>`. Tags that are only spelled out stay text."""
-    ids = list(ids)
-    end = ids.index(tokenizer.eos_id) if tokenizer.eos_id in ids else len(ids)
-    return _read_answer(_pieces(ids[:end], tokenizer), thinking)
+    """`parse_answer` for sampled ids, up to the first that ends a text. Tags that are only spelled out stay text."""
+    said = list(takewhile(lambda index: index not in tokenizer.end_ids, ids))
+    return _read_answer(_pieces(said, tokenizer), thinking)
+
+
+class _Sampled(Protocol):
+    """What generation gives: the ids that were drawn, and their text without what ended it."""
+
+    @property
+    def ids(self) -> Sequence[int]: ...
+    @property
+    def text(self) -> str: ...
+    @property
+    def finish_reason(self) -> str | None: ...
+
+
+def parse_sampled(sampled: _Sampled, tokenizer: Tokenizer, thinking: bool = False) -> Message:
+    """`parse_answer_ids`; where a stop string ended the answer, its text, for the ids hold more than was said."""
+    if sampled.finish_reason == "stop" and sampled.ids[-1] not in tokenizer.end_ids:
+        return parse_answer(sampled.text, thinking)
+    return parse_answer_ids(sampled.ids, tokenizer, thinking)
 
 
 def parse_ids(ids: Sequence[int], tokenizer: Tokenizer) -> Conversation:

@@ -21,7 +21,7 @@ from minimind.errors import ConfigError, DataError, UserError
 from minimind.messages import Conversation, Message
 from minimind.sampling import Sampling
 
-__all__ = ["Endpoint", "Reply", "StreamBroken"]
+__all__ = ["Endpoint", "Reply", "StreamBroken", "open_request"]
 
 # An answer of a few thousand tokens is some kilobytes; what is larger is not an answer.
 MAX_REPLY_BYTES = 16 * 2**20
@@ -165,7 +165,7 @@ class Endpoint:
         try:
             content = None if body is None else json.dumps(body).encode()
             request = urllib.request.Request(where, content, headers)
-            response = urllib.request.build_opener(_NoRedirects).open(request, timeout=self.timeout_seconds)
+            response = open_request(request, self.timeout_seconds)
         except urllib.error.HTTPError as error:
             with error:
                 hint = _hint(error.code, self, has_key=bool(key))
@@ -183,6 +183,11 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, *_: Any) -> None:
         return None
+
+
+def open_request(request: urllib.request.Request, timeout_seconds: float) -> Any:
+    """As urllib's `urlopen`, but an answer that sends us elsewhere is an error."""
+    return urllib.request.build_opener(_NoRedirects).open(request, timeout=timeout_seconds)
 
 
 def _spelled(messages: Sequence[Message]) -> Iterator[dict[str, Any]]:

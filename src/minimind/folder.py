@@ -2,13 +2,15 @@
 
 Checkpoints, and whatever else must survive a kill, a full disk or a bad sector, go through here. The folder is filled
 as `NAME.tmp.<random>` beside its place, every file is flushed, `manifest.json` records sizes and SHA-256, and one
-rename commits. A reader therefore sees the old folder or the new one, and a manifest means that all of it was written.
-One writer per name at a time: a run holds a lock for that. Next: `checkpoint.py`.
+rename commits. A manifest therefore means that all of it was written. A folder that is replaced steps aside first: a
+kill between the two renames leaves it whole as `NAME.old.<random>`. One writer per name at a time: a run holds a lock
+for that. Next: `checkpoint.py`.
 """
 
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Mapping
@@ -38,8 +40,7 @@ def write_folder(target: Path, fill: Callable[[Path], None], *, need_bytes: int 
     temporary = target.with_name(f"{target.name}.tmp.{secrets.token_hex(4)}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        for leftover in target.parent.glob(f"{target.name}.tmp.*"):
-            shutil.rmtree(leftover)
+        _remove_leftovers(target, "tmp")
         _require_space(target, need_bytes)
         temporary.mkdir()
         fill(temporary)
@@ -106,8 +107,15 @@ def _commit(temporary: Path, target: Path) -> None:
             os.rename(aside, target)
             raise
     _flush(target.parent)
-    for old in target.parent.glob(f"{target.name}.old.*"):
-        shutil.rmtree(old, ignore_errors=True)
+    _remove_leftovers(target, "old")
+
+
+def _remove_leftovers(target: Path, kind: str) -> None:
+    """Folders of ours beside `target`, left by a kill; what others named alike stays."""
+    ours = re.compile(rf"{re.escape(target.name)}\.{kind}\.[0-9a-f]{{8}}")
+    for path in target.parent.iterdir():
+        if ours.fullmatch(path.name):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _flush(path: Path) -> None:

@@ -23,7 +23,7 @@ from minimind.packing import packed
 from minimind.sampling import Sampling, draw, penalise
 from minimind.tokenizer import StreamDecoder, Tokenizer
 
-__all__ = ["Completion", "TextStream", "complete", "ends_of_text", "generate", "generate_ids", "stream"]
+__all__ = ["Completion", "TextStream", "complete", "generate", "generate_ids", "stream"]
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def complete(
     batch_size:  rows computed at once
     """
     sampling = sampling or Sampling()
-    stop_ids = ends_of_text(tokenizer) if stop_ids is None else stop_ids
+    stop_ids = tokenizer.end_ids if stop_ids is None else stop_ids
     streams = range(len(prompts)) if streams is None else streams
     texts = [TextStream(tokenizer, sampling.stop) for _ in prompts]
 
@@ -121,7 +121,7 @@ def stream(
     """
     sampling = sampling or Sampling()
     ids = [tokenizer.bos_id, *tokenizer.encode(prompt)] if isinstance(prompt, str) else prompt
-    stop_ids = ends_of_text(tokenizer)
+    stop_ids = tokenizer.end_ids
     _require_fit(model, [ids])
 
     def pieces() -> Iterator[str]:
@@ -208,11 +208,6 @@ class TextStream:
             piece, self._held = text[: len(text) - held], text[len(text) - held :]
         self._pieces.append(piece)
         return piece
-
-
-def ends_of_text(tokenizer: Tokenizer) -> frozenset[int]:
-    """The ids that end a text: EOS, and `<|endoftext|>`, behind which another document would begin."""
-    return frozenset((tokenizer.eos_id, tokenizer.pad_id))
 
 
 @contextmanager

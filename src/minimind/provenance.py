@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-__all__ = ["describe_environment"]
+__all__ = ["describe_environment", "without_home"]
 
 
 def describe_environment() -> dict[str, Any]:
@@ -28,8 +28,14 @@ def describe_environment() -> dict[str, Any]:
         "cores": cores,
         "gpus": _gpus(),
         "revision": _revision(),
-        "command": command.replace(str(Path.home()), "~"),
+        "command": without_home(command),
     }
+
+
+def without_home(text: str) -> str:
+    """A home folder names its user."""
+    home = str(Path.home())
+    return text if home == "/" else re.sub(rf"{re.escape(home)}(?=/|\W|$)", "~", text)
 
 
 def _version(package: str) -> str | None:

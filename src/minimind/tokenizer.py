@@ -52,6 +52,8 @@ class Tokenizer:
         self.add_prefix_space = vocabulary.add_prefix_space
         self.vocab_size = len(vocabulary.tokens)
         self.bos_id, self.eos_id, self.pad_id = (vocabulary.control[name] for name in (BOS, EOS, PAD))
+        # EOS ends a turn, and behind PAD, which is `<|endoftext|>`, another document would begin.
+        self.end_ids = frozenset((self.eos_id, self.pad_id))
         self.control_ids = frozenset(vocabulary.control.values())
         self.control_names = frozenset(vocabulary.control)
         self._known_bytes = bytes(set(range(256)) - vocabulary.missing_bytes)

@@ -236,13 +236,17 @@ def _check_config(config: Mapping[str, Any], vocabulary: Vocabulary, config_path
     said = {"add_prefix_space": config.get("add_prefix_space") or False}
     holds: dict[str, Any] = {"add_prefix_space": vocabulary.add_prefix_space}
     for role, name in ROLES.items():
-        said[role], holds[role] = config.get(role) or name, name
+        said[role], holds[role] = _content(config.get(role)) or name, name
     # Nothing is derived from where padding stands, so it may be another control token; SmolLM2 pads with its EOS.
-    if said["pad_token"] in vocabulary.control:
+    if isinstance(said["pad_token"], str) and said["pad_token"] in vocabulary.control:
         holds["pad_token"] = said["pad_token"]
     for index, entry in (config.get("added_tokens_decoder") or {}).items():
-        said[f"token {index}"], holds[f"token {index}"] = entry, names.get(index)
+        said[f"token {index}"], holds[f"token {index}"] = _content(entry), names.get(index)
     for key, value in said.items():
-        value = value.get("content") if isinstance(value, dict) else value
         if value != holds[key]:
             raise TokenizerError(f"{config_path} has {key} {value!r}, {path} has {holds[key]!r}; make the two agree")
+
+
+def _content(entry: Any) -> Any:
+    """Of a token that is spelled with its properties, as older files do."""
+    return entry.get("content") if isinstance(entry, dict) else entry

@@ -10,7 +10,7 @@ import ast
 import json
 import math
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from minimind.facts import look_up
 
-__all__ = ["TOOLS", "Tool", "calculate", "run_tool"]
+__all__ = ["TOOLS", "Tool", "calculate", "offered_names", "run_tool"]
 
 MAX_EXPRESSION = 500
 # A sum of 250 terms is nested that deep, and Python's own stack still has room.
@@ -44,6 +44,12 @@ class Tool:
         parameters = {"type": "object", "properties": dict(self.parameters), "required": list(self.parameters)}
         function = {"name": self.name, "description": self.description, "parameters": parameters}
         return {"type": "function", "function": function}
+
+
+def offered_names(schemas: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The names of tools in OpenAI's form or as the bare function; nothing for a schema without a name."""
+    functions = (schema.get("function", schema) for schema in schemas)
+    return [str(function["name"]) for function in functions if isinstance(function, Mapping) and "name" in function]
 
 
 def run_tool(name: str, arguments: Mapping[str, Any], tools: Mapping[str, Tool] | None = None) -> str:

@@ -5,17 +5,18 @@ from tests.evals.lessons import CALCULATOR
 
 from minimind.conversation import Message
 from minimind.errors import UserError
-from minimind.evals.dialogues import Dialogue, answer_once, answer_with_tools, has_room
+from minimind.evals.dialogues import AskedQuestion, _run_tools, answer_once, answer_with_tools, has_room
 from minimind.model import Transformer
 from minimind.sampling import Sampling
 from minimind.tokenizer import Tokenizer
+from minimind.tools import TOOLS
 
 GREEDY = Sampling(temperature=0, max_tokens=64)
 WILD = Sampling(temperature=3.0, top_p=1.0, max_tokens=12)
 
 
-def asked(text: str, with_tools: bool = False) -> Dialogue:
-    return Dialogue([Message("user", text)], (CALCULATOR.schema,) if with_tools else ())
+def asked(text: str, with_tools: bool = False) -> AskedQuestion:
+    return AskedQuestion([Message("user", text)], (CALCULATOR.schema,) if with_tools else ())
 
 
 def test_tools_that_are_called_are_run_and_the_answer_goes_on(taught: Transformer, tokenizer: Tokenizer) -> None:
@@ -23,6 +24,14 @@ def test_tools_that_are_called_are_run_and_the_answer_goes_on(taught: Transforme
     answer_with_tools(taught, tokenizer, [dialogue], GREEDY)
     assert [message.role for message in dialogue.messages] == ["user", "assistant", "tool"]
     assert dialogue.messages[-1].content == '{"result": 5}' and dialogue.text == "2+3 = 5"
+
+
+def test_a_tool_that_is_not_offered_is_not_run(taught: Transformer, tokenizer: Tokenizer) -> None:
+    dialogue = asked("2+3", with_tools=True)
+    answer_once(taught, tokenizer, [dialogue], GREEDY)
+    dialogue.tools = (TOOLS["count_text"].schema,)
+    _run_tools(dialogue)
+    assert dialogue.messages[-1].content.startswith('{"error": "there is no tool')
 
 
 def test_an_answer_that_still_calls_says_nothing_to_the_user(taught: Transformer, tokenizer: Tokenizer) -> None:

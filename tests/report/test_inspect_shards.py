@@ -43,6 +43,17 @@ def test_the_sample_marks_what_is_learnt(chats: Path) -> None:
     assert "hello" in found.sample[0].text and found.sample[0].weight == 0
 
 
+def test_every_file_is_hashed_unless_told_not_to(chats: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("minimind.data.shards.VERIFY_BYTES", 0)
+    assert inspect_shards(chats).facts["hashes"].startswith("verified")
+    [path] = (chats / "train").glob("*ids*")
+    content = path.read_bytes()
+    path.write_bytes(content[:-2] + bytes([content[-2] ^ 1]) + content[-1:])
+    with pytest.raises(DataError, match="ids"):
+        inspect_shards(chats)
+    assert inspect_shards(chats, verify=False).facts["hashes"].startswith("not verified")
+
+
 def test_without_its_tokenizer_the_error_says_how_to_name_it(chats: Path, tmp_path: Path) -> None:
     (tmp_path / "tokenizer").rename(tmp_path.parent / f"{tmp_path.name}-elsewhere")
     with pytest.raises(DataError, match=r"--tokenizer"):

@@ -76,6 +76,7 @@ class Served:
         self.requests: list[tuple[str, dict[str, Any], Mapping[str, str]]] = []
         self.broken: Callable[[dict[str, Any]], dict[str, Any]] = lambda answer: answer
         self.missing: set[str] = set()
+        self.elsewhere = ""
 
     def answer(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         if path == "/v1/completions":
@@ -111,7 +112,9 @@ def served(make_policy: MakePolicy, tokenizer: Tokenizer) -> Iterator[tuple[Serv
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             state.requests.append((self.path, body, dict(self.headers)))
             content = json.dumps(state.broken(state.answer(self.path, body))).encode()
-            self.send_response(404 if self.path in state.missing else 200)
+            self.send_response(302 if state.elsewhere else 404 if self.path in state.missing else 200)
+            if state.elsewhere:
+                self.send_header("Location", state.elsewhere)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)
@@ -162,6 +165,7 @@ def test_weights_are_handed_over_in_a_new_folder_each_time_and_the_old_one_goes(
     served: tuple[Served, str], make_policy: MakePolicy, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
     backend = connect(served[1], tokenizer, tmp_path, make_policy())
+    (tmp_path / "step-000099").mkdir()
     for step in (0, 4, 8):
         backend.refresh(step)
     assert [path.name for path in tmp_path.iterdir()] == ["step-000008"]
@@ -185,6 +189,14 @@ def test_every_option_of_sampling_is_sent_and_an_answer_fits_the_context(
     expected = {"temperature": 0.8, "top_p": 1.0, "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "seed": 9}
     assert body.items() >= expected.items() and body["max_tokens"] == 96 - 92
     assert body["prompt"] == [1, *range(40, 131)] and headers["Authorization"] == "Bearer secret"
+
+
+def test_the_key_is_not_sent_elsewhere(
+    served: tuple[Served, str], make_policy: MakePolicy, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    served[0].elsewhere = "http://127.0.0.1:9/v1/completions"
+    with pytest.raises(TrainingError, match="refused with status 302"):
+        connect(served[1], tokenizer, tmp_path, make_policy()).generate(PROMPTS[:1], SAMPLING, [0])
 
 
 def without(*keys: str) -> Callable[[dict[str, Any]], dict[str, Any]]:

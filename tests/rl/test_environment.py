@@ -11,7 +11,7 @@ import pytest
 
 from minimind.conversation import Message, ToolCall, render_tool_results
 from minimind.errors import DataError
-from minimind.rl.environment import Dialogue, ToolEnvironment
+from minimind.rl.environment import RolloutDialogue, ToolEnvironment
 from minimind.rl.prompts import Prompt
 from minimind.tokenizer import RESERVED, Tokenizer
 from minimind.tools import TOOLS, Tool
@@ -126,7 +126,7 @@ def test_an_answer_may_make_a_few_calls_only() -> None:
 
 
 def test_a_dialogue_goes_on_while_tools_are_called_and_ends_with_an_answer() -> None:
-    environment, dialogue = ToolEnvironment(TOOLS), Dialogue(PROMPT, max_turns=3)
+    environment, dialogue = ToolEnvironment(TOOLS), RolloutDialogue(PROMPT, max_turns=3)
 
     [result] = dialogue.take(asks(GOOD), "stop", 20, environment)
     assert result.text == '{"result": 5}' and not dialogue.is_over
@@ -139,7 +139,7 @@ def test_a_dialogue_goes_on_while_tools_are_called_and_ends_with_an_answer() -> 
 
 
 def test_the_last_answer_that_is_allowed_runs_no_tools() -> None:
-    environment, dialogue = ToolEnvironment(TOOLS), Dialogue(PROMPT, max_turns=2)
+    environment, dialogue = ToolEnvironment(TOOLS), RolloutDialogue(PROMPT, max_turns=2)
     dialogue.take(asks(GOOD), "stop", 20, environment)
 
     assert not dialogue.take(asks(GOOD), "stop", 20, environment)
@@ -148,17 +148,17 @@ def test_the_last_answer_that_is_allowed_runs_no_tools() -> None:
 
 @pytest.mark.parametrize("finish_reason", ["length", "error"])
 def test_calls_of_an_answer_that_was_cut_are_not_run(finish_reason: str) -> None:
-    dialogue = Dialogue(PROMPT, max_turns=5)
+    dialogue = RolloutDialogue(PROMPT, max_turns=5)
 
     assert not dialogue.take(asks(GOOD), finish_reason, 20, ToolEnvironment(TOOLS))
     assert dialogue.is_over and not dialogue.results and dialogue.outcome().finish_reason == finish_reason
 
 
 def test_without_an_environment_or_from_outside_a_dialogue_ends() -> None:
-    dialogue = Dialogue(PROMPT, max_turns=5)
+    dialogue = RolloutDialogue(PROMPT, max_turns=5)
     assert not dialogue.take(asks(GOOD), "stop", 20) and dialogue.is_over
 
-    stopped = Dialogue(PROMPT)
+    stopped = RolloutDialogue(PROMPT)
     stopped.stop()
     assert stopped.is_over and stopped.outcome().finish_reason == "length" and stopped.outcome().messages == ()
 

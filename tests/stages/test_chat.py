@@ -209,7 +209,7 @@ def test_a_server_may_call_the_tools_that_are_offered_and_no_other(talk: Talk, s
     words = ("--endpoint.url", server.url, "--endpoint.name", "tiny", "--tools", "calculate_math")
     output = talk("2+3?", model="", words=words)
     assert '-> calculate_math(expression="2+3") = 5\n' in output and "it is 5" in output
-    assert "= error: there is no tool 'run_shell\\x1b[2J'; there are: calculate_math" in output
+    assert "= error: there is no tool 'run_shell\\x1b[2J'; there are calculate_math" in output
     results = [message for message in server.asked[2][1]["messages"] if message["role"] == "tool"]
     assert [json.loads(result["content"]).get("result") for result in results] == [5, None]
 

@@ -78,7 +78,7 @@ def test_a_tool_is_run_and_the_model_reads_its_result() -> None:
 def test_a_tool_that_is_not_offered_is_not_run() -> None:
     talk, file = dialogue(Scripted(CALL, "sorry"), tools={"count_text": TOOLS["count_text"]})
     talk.ask("2+3?")
-    assert "= error: there is no tool 'calculate_math'; there are: count_text" in file.getvalue()
+    assert "= error: there is no tool 'calculate_math'; there are count_text" in file.getvalue()
     assert "result" not in talk.messages[2].content
 
 

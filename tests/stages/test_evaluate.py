@@ -45,6 +45,19 @@ def test_figures_are_written_where_the_report_looks(model: Path, tmp_path: Path)
     assert [table["columns"][0] for table in found["tables"]][:2] == ["model", "kind"]
 
 
+def test_a_place_that_cannot_be_written_is_refused_before_measuring_and_a_new_folder_is_made(
+    model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "texts.jsonl").write_text('{"text": "The number"}\n')
+    (tmp_path / "file").write_text("")
+    options = {"model": str(model), "text": str(tmp_path / "texts.jsonl")}
+    for out in (tmp_path, tmp_path / "file" / "x.json"):
+        with pytest.raises(RunError, match=r"cannot be written.*choose another --out"):
+            run(load(EvaluateConfig, None, options | {"model": str(tmp_path / "gone"), "out": str(out)}))
+    run(load(EvaluateConfig, None, options | {"out": str(tmp_path / "new" / "x.json")}))
+    assert "bits_per_byte" in (tmp_path / "new" / "x.json").read_text()
+
+
 def test_nothing_to_measure_is_an_error_that_says_what_to_give(model: Path) -> None:
     with pytest.raises(ConfigError, match=r"--text.*--questions"):
         run(load(EvaluateConfig, None, {"model": str(model)}))

@@ -8,7 +8,7 @@ import pytest
 from minimind.checkpoint import load_model
 from minimind.data.options import PrepareOptions
 from minimind.data.prepare import prepare
-from minimind.errors import ConfigError
+from minimind.errors import ConfigError, DataError
 from minimind.stages.evaluation import Evaluation
 from minimind.stages.evaluation_text import held_out_rows, score_text
 
@@ -37,3 +37,9 @@ def test_prepared_text_without_a_held_out_part_is_an_error(tiny: Path, texts: Pa
     prepare([texts], tokenizer, texts.parent / "data", PrepareOptions(valid_fraction=0))
     with pytest.raises(ConfigError, match="--valid_fraction"):
         held_out_rows([str(texts.parent / "data")], tokenizer, 10)
+
+
+def test_a_row_without_text_is_named(tiny: Path, texts: Path) -> None:
+    texts.write_text(texts.read_text() + '{"conversations": []}\n')
+    with pytest.raises(DataError, match=r"a\.jsonl:31: has no text to score"):
+        held_out_rows([str(texts)], load_model(tiny)[1], 100)

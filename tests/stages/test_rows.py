@@ -1,6 +1,7 @@
 """Prepared documents as training rows and as a validation that does not move."""
 
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -125,6 +126,21 @@ def test_raw_sources_are_prepared_into_the_run_once(tmp_path: Path, source: list
     second, _ = open_documents(DataConfig(source=source), TOKENIZER, tmp_path / "run")
     assert isinstance(first, ShardSet) and isinstance(second, ShardSet)
     assert first.folder == second.folder and tmp_path / "run" in first.folder.parents
+
+
+def test_files_that_have_changed_are_not_taken_for_what_was_prepared(tmp_path: Path, source: list[str]) -> None:
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    shutil.copy(source[0], texts / "a.txt")
+    data = DataConfig(source=[str(texts)])
+    open_documents(data, TOKENIZER, tmp_path / "run")
+    open_documents(data, TOKENIZER, tmp_path / "run")
+    for name, text in (("b.txt", "more"), ("a.txt", "other")):
+        content = (texts / name).read_text() if (texts / name).exists() else None
+        (texts / name).write_text(text)
+        with pytest.raises(DataError, match=rf"{name}: has changed since .*give another --run"):
+            open_documents(data, TOKENIZER, tmp_path / "run")
+        (texts / name).unlink() if content is None else (texts / name).write_text(content)
 
 
 def test_sources_that_were_tried_before_are_not_taken_for_others(tmp_path: Path, source: list[str]) -> None:

@@ -14,6 +14,7 @@ from minimind.endpoint import Endpoint
 from minimind.errors import ConfigError, DataError
 from minimind.messages import Message
 from minimind.model import ModelConfig, Transformer
+from minimind.sampling import Sampling
 from minimind.stages import synthesize
 from minimind.stages.synthesize import Reply, SynthesizeConfig, run
 from minimind.tokenizer import Tokenizer
@@ -43,8 +44,8 @@ def prompts(tmp_path: Path) -> Path:
 def answering(asked: list[str], answers: dict[str, Reply] | None = None) -> Any:
     """A teacher that says what it was asked, and notes it."""
 
-    def answer(prompts: list[Conversation], first: int) -> list[Reply]:
-        texts = [prompt.messages[-1].content for prompt in prompts]
+    def answer(numbered: list[tuple[int, Conversation]]) -> list[Reply]:
+        texts = [prompt.messages[-1].content for _, prompt in numbered]
         asked.extend(texts)
         return [(answers or {}).get(text) or Reply(Message("assistant", f"A: {text}"), True) for text in texts]
 
@@ -74,7 +75,7 @@ def test_what_is_empty_or_was_cut_is_left_out_and_counted(
     }
     monkeypatch.setattr(synthesize, "_server", answering([], bad))
     run(make(prompts))
-    assert "5 rows; left out: 1 empty answers, 1 that were cut" in capsys.readouterr().out
+    assert "5 rows; left out: 1 empty answers, 1 answers that were cut" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("torn", ["", '{"messages": [{"ro'])
@@ -95,6 +96,31 @@ def test_the_same_command_goes_on_where_it_was_cut_off(
 def test_a_model_here_can_be_the_teacher(prompts: Path, teacher: Path) -> None:
     words = ["--source", str(prompts), "--out", str(prompts.with_name("out.jsonl")), "--model", str(teacher)]
     assert main(["synthesize", *words, "--sampling.max_tokens", "4", "--max_prompts", "3"]) == 0
+
+
+def test_a_prompt_that_does_not_fit_is_left_out_and_counted(
+    prompts: Path, teacher: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = {"conversations": [{"role": "user", "content": "long " * 8000}]}
+    prompts.write_text(json.dumps(long) + "\n" + prompts.read_text())
+    words = ["--source", str(prompts), "--out", str(prompts.with_name("out.jsonl")), "--model", str(teacher)]
+    assert main(["synthesize", *words, "--sampling.max_tokens", "2"]) == 0
+    assert "1 prompts that do not fit the context" in capsys.readouterr().out
+
+
+def test_a_later_start_draws_what_an_uninterrupted_one_would_have_drawn(
+    prompts: Path, teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where answers are left out, and so are asked for again."""
+    monkeypatch.setattr(synthesize, "_why_left_out", lambda reply: "" if ord(reply.message.content[0]) % 2 else "even")
+    options = {"endpoint": None, "model": teacher, "sampling": Sampling(temperature=1.0, top_p=1.0, max_tokens=9)}
+    run(make(prompts, **options))
+    out = prompts.with_name("out.jsonl")
+    whole = out.read_text().splitlines(keepends=True)
+    assert 2 <= len(whole) < len(QUESTIONS)
+    out.write_text(whole[0])
+    run(make(prompts, **options))
+    assert out.read_text().splitlines(keepends=True) == whole
 
 
 def test_there_is_one_teacher(prompts: Path) -> None:

@@ -146,7 +146,7 @@ def _read_parquet(file: DataFile, text_column: str, before: int) -> Iterator[Chu
         with parquet.ParquetFile(file.path, buffer_size=1 << 20) as table:
             columns = _needed_columns(table.schema_arrow.names, text_column)
             for batch in table.iter_batches(TABLE_ROWS, columns=columns):
-                share = (first + batch.num_rows) / max(table.metadata.num_rows, 1)
+                share = (first - 1 + batch.num_rows) / max(table.metadata.num_rows, 1)
                 yield Table(file.name, before + int(share * (file.size or 0)), first, batch)
                 first += batch.num_rows
     except (OSError, arrow.ArrowException) as error:

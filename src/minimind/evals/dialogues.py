@@ -4,21 +4,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from minimind.conversation import Message, parse_answer_ids, render_prompt
+from minimind.conversation import Message, parse_sampled, render_prompt
 from minimind.generation import complete
 from minimind.model import Transformer
 from minimind.sampling import Sampling
 from minimind.tokenizer import Tokenizer
-from minimind.tools import run_tool
+from minimind.tools import TOOLS, offered_names, run_tool
 
-__all__ = ["Dialogue", "answer_once", "answer_with_tools", "has_room"]
+__all__ = ["AskedQuestion", "answer_once", "answer_with_tools", "has_room"]
 
 # Answers in a row that may call tools; whoever still calls then has given no answer.
 MAX_ROUNDS = 4
 
 
 @dataclass
-class Dialogue:
+class AskedQuestion:
     """A question under way.
 
     messages:  all that was said before the answer; grows while tools are called
@@ -39,13 +39,17 @@ class Dialogue:
         return "" if self.answer.tool_calls else self.answer.content
 
 
-def has_room(model: Transformer, tokenizer: Tokenizer, dialogue: Dialogue) -> bool:
+def has_room(model: Transformer, tokenizer: Tokenizer, dialogue: AskedQuestion) -> bool:
     """Does the prompt leave at least one token of the context to the answer?"""
     return len(dialogue.prompt(tokenizer)) < model.config.max_position_embeddings
 
 
 def answer_with_tools(
-    model: Transformer, tokenizer: Tokenizer, dialogues: Sequence[Dialogue], sampling: Sampling, batch_size: int = 32
+    model: Transformer,
+    tokenizer: Tokenizer,
+    dialogues: Sequence[AskedQuestion],
+    sampling: Sampling,
+    batch_size: int = 32,
 ) -> None:
     """Let the model answer each, and go on after the results of the tools it called.
 
@@ -68,7 +72,7 @@ def answer_with_tools(
 def answer_once(
     model: Transformer,
     tokenizer: Tokenizer,
-    dialogues: Sequence[Dialogue],
+    dialogues: Sequence[AskedQuestion],
     sampling: Sampling,
     *,
     batch_size: int = 32,
@@ -91,9 +95,10 @@ def answer_once(
     )
     for index, completion in zip(order, completions, strict=True):
         dialogue = dialogues[index]
-        dialogue.answer = parse_answer_ids(completion.ids, tokenizer, dialogue.thinking)
+        dialogue.answer = parse_sampled(completion, tokenizer, dialogue.thinking)
 
 
-def _run_tools(dialogue: Dialogue) -> None:
-    results = [Message("tool", run_tool(call.name, call.arguments)) for call in dialogue.answer.tool_calls]
+def _run_tools(dialogue: AskedQuestion) -> None:
+    offered = {name: TOOLS[name] for name in offered_names(dialogue.tools) if name in TOOLS}
+    results = [Message("tool", run_tool(call.name, call.arguments, offered)) for call in dialogue.answer.tool_calls]
     dialogue.messages += [dialogue.answer, *results]

@@ -10,7 +10,7 @@ from typing import Any
 
 from minimind.conversation import Message
 from minimind.errors import DataError
-from minimind.evals.dialogues import Dialogue, answer_with_tools, has_room
+from minimind.evals.dialogues import AskedQuestion, answer_with_tools, has_room
 from minimind.evals.measured import Measured, fingerprint_of
 from minimind.evals.pass_at_k import pass_at_k
 from minimind.model import Transformer
@@ -81,7 +81,7 @@ def sample_answers(
     if not questions:
         raise DataError("there are no questions to ask; expected at least one row")
     asked = [
-        [Dialogue(list(question.messages), question.tools, question.thinking) for _ in range(num_samples)]
+        [AskedQuestion(list(question.messages), question.tools, question.thinking) for _ in range(num_samples)]
         for question in questions
     ]
     asked = [dialogues if has_room(model, tokenizer, dialogues[0]) else [] for dialogues in asked]

@@ -17,7 +17,7 @@ from typing import Any
 from minimind.chat_template import CALL_MARKS
 from minimind.conversation import Conversation, Message, ToolCall
 from minimind.errors import DataError
-from minimind.evals.dialogues import Dialogue, answer_once, has_room
+from minimind.evals.dialogues import AskedQuestion, answer_once, has_room
 from minimind.evals.measured import Measured, fingerprint_of
 from minimind.model import Transformer
 from minimind.sampling import Sampling
@@ -151,7 +151,7 @@ def _is_equal(one: Any, other: Any) -> bool:
     return one == other
 
 
-def _turns(where: str, row: Mapping[str, Any]) -> list[tuple[Dialogue, Message]]:
+def _turns(where: str, row: Mapping[str, Any]) -> list[tuple[AskedQuestion, Message]]:
     """Each answer of a conversation with what stands before it."""
     conversation = Conversation.parse(row, where)
     if not conversation.tools:
@@ -163,7 +163,7 @@ def _turns(where: str, row: Mapping[str, Any]) -> list[tuple[Dialogue, Message]]
         if not message.content.strip() and not message.tool_calls:
             raise DataError(f"{where}: message {number + 1} says nothing and calls nothing; expected a recorded answer")
         before = list(conversation.messages[:number])
-        turns.append((Dialogue(before, conversation.tools, bool(message.reasoning_content)), message))
+        turns.append((AskedQuestion(before, conversation.tools, bool(message.reasoning_content)), message))
     if not turns:
         raise DataError(f"{where}: has no message of the assistant; expected recorded answers")
     return turns

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from minimind.chat_template import THINK_MARKS, TOOL_MARKS
 from minimind.errors import RunError
 from minimind.model import Transformer
+from minimind.provenance import without_home
 from minimind.run import RunReader
 from minimind.tokenizer import Tokenizer
 
@@ -111,12 +112,14 @@ def _about_run(run: RunReader) -> Iterable[str]:
     yield "\n".join(["## Figures\n", "| figure | value |", "|---|---|", *(table or ["| none recorded | |"])])
     data = config.get("data")
     sources = data.get("source") if isinstance(data, dict) else None
-    named = [f"- {_private(str(source))}" for source in (sources if isinstance(sources, list) else [sources]) if source]
+    named = [
+        f"- {without_home(str(source))}" for source in (sources if isinstance(sources, list) else [sources]) if source
+    ]
     yield "\n".join(["## Data\n", *(named or ["- not recorded"])])
     machine = ", ".join(str(environment[key]) for key in ("cpu", "system") if environment.get(key))
     versions = environment.get("versions") or {}
     torch_version = versions.get("torch", "unknown") if isinstance(versions, dict) else "unknown"
-    recipe = _private((run.folder / "recipe.toml").read_text(encoding="utf-8"))
+    recipe = without_home((run.folder / "recipe.toml").read_text(encoding="utf-8"))
     yield (
         f"## Recipe\n\nStage `{stage}`, torch {torch_version}, {machine or 'machine unknown'}. "
         f"`minimind {stage} recipe.toml` starts the same run again.\n\n```toml\n{recipe.strip()}\n```"
@@ -145,8 +148,3 @@ def _evaluation(folder: Path) -> list[tuple[str, float]]:
 
 def _number(value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
-
-
-def _private(text: str) -> str:
-    """A home folder names its user."""
-    return text.replace(str(Path.home()), "~")

@@ -19,18 +19,24 @@ SHOWN_LONGEST = 5
 
 
 def inspect_shards(
-    folder: Path, tokenizer: Path | None = None, *, document: int = 0, max_sample_tokens: int = 400
+    folder: Path,
+    tokenizer: Path | None = None,
+    *,
+    document: int = 0,
+    max_sample_tokens: int = 400,
+    verify: bool = True,
 ) -> Inspection:
     """A folder that `minimind prepare` wrote, or one part of it.
 
     tokenizer:  a folder; by default the one that the data were prepared with, where it still lies there
+    verify:     hash every file and compare with what was written
     document:   the number of the one to show, counted from the training part's first
     Errors:     DataError for damage, for a document that is not there, and where no tokenizer fits
     """
     parts = [folder / name for name in ("train", "valid") if (folder / name / INDEX).is_file()] or [folder]
     indices = [read_index(part) for part in parts]
     spelled = _tokenizer(folder, indices[0], tokenizer)
-    sets = {part.name: ShardSet.open(part, spelled) for part in parts}
+    sets = {part.name: ShardSet.open(part, spelled, verify=verify) for part in parts}
     first = next(iter(sets.values()))
     if not 0 <= document < len(first):
         raise DataError(f"{first.folder}: has no document {document}; expected a number from 0 to {len(first) - 1}")
@@ -38,7 +44,7 @@ def inspect_shards(
         f"{folder}: prepared {first.kind}s" if first.kind == "conversation" else f"{folder}: prepared texts",
         {
             "tokenizer": f"{spelled.vocab_size:,} tokens, fingerprint {spelled.fingerprint[:12]}",
-            "hashes": "verified: every file is as it was written",
+            "hashes": "verified: every file is as it was written" if verify else "not verified (--no-verify)",
         },
         [
             _totals(sets),

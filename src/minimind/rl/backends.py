@@ -24,8 +24,9 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from minimind.endpoint import open_request
 from minimind.errors import TrainingError
-from minimind.generation import Completion, ends_of_text, generate_ids
+from minimind.generation import Completion, generate_ids
 from minimind.model import Transformer
 from minimind.sampling import Sampling
 from minimind.tokenizer import Tokenizer
@@ -83,7 +84,7 @@ class InProcess:
                     self.model,
                     [prompts[row] for row in rows],
                     sampling,
-                    stop_ids=ends_of_text(self.tokenizer),
+                    stop_ids=self.tokenizer.end_ids,
                     streams=[streams[row] for row in rows],
                     num_ids=self.tokenizer.vocab_size,
                 )
@@ -122,11 +123,10 @@ class OpenAIBackend:
     ) -> None:
         self.url, self.model_name, self.server = url.rstrip("/").removesuffix("/v1"), model_name, server
         self.folder, self.save, self.context, self.timeout_seconds = folder, save, context, timeout_seconds
-        self.num_ids, self.stop_ids = tokenizer.vocab_size, sorted(ends_of_text(tokenizer))
+        self.num_ids, self.stop_ids = tokenizer.vocab_size, sorted(tokenizer.end_ids)
         self.headers = {"Content-Type": "application/json"}
         if key := os.environ.get(api_key_env):
             self.headers["Authorization"] = f"Bearer {key}"
-        self._served: Path | None = None
 
     def generate(
         self, prompts: Sequence[Sequence[int]], sampling: Sampling, streams: Sequence[int]
@@ -136,7 +136,7 @@ class OpenAIBackend:
             return list(pool.map(lambda prompt, stream: self._complete(prompt, stream, sampling), prompts, streams))
 
     def refresh(self, step: int) -> None:
-        """Save the policy in a new folder, have it loaded, and remove the folder before it. Errors: TrainingError
+        """Save the policy in a new folder, have it loaded, and remove those before it. Errors: TrainingError
 
         The folder's name is new each time, because servers keep what they read under a name they know.
         """
@@ -151,9 +151,9 @@ class OpenAIBackend:
             answer = self._post("/update_weights_from_disk", {"model_path": str(place)})
             if answer.get("success") is not True:
                 raise TrainingError(f"{self.url}: did not load {place}: {answer.get('message', answer)}")
-        if self._served not in (None, place):
-            shutil.rmtree(self._served, ignore_errors=True)
-        self._served = place
+        # Also what an earlier start of the run left.
+        for other in set(self.folder.glob("step-*")) - {self.folder / place.name}:
+            shutil.rmtree(other, ignore_errors=True)
 
     def _complete(self, prompt: Sequence[int], stream: int, sampling: Sampling) -> Completion:
         room = min(sampling.max_tokens, self.context - len(prompt))
@@ -191,7 +191,7 @@ class OpenAIBackend:
         """The JSON answer; {} where a control route answers with none."""
         request = urllib.request.Request(self.url + path, json.dumps(body).encode(), self.headers)
         try:
-            with urllib.request.urlopen(request, timeout=self.timeout_seconds) as response:
+            with open_request(request, self.timeout_seconds) as response:
                 content = response.read()
             return json.loads(content) if content.lstrip().startswith(b"{") else {}
         except urllib.error.HTTPError as error:

@@ -16,9 +16,9 @@ from minimind.errors import DataError
 from minimind.rl.outcomes import Outcome, ToolResult
 from minimind.rl.prompts import Prompt
 from minimind.rl.time_limit import Ending, call_in_time
-from minimind.tools import Tool, run_tool
+from minimind.tools import Tool, offered_names, run_tool
 
-__all__ = ["Dialogue", "Environment", "ToolEnvironment"]
+__all__ = ["Environment", "RolloutDialogue", "ToolEnvironment"]
 
 
 class Environment(Protocol):
@@ -47,13 +47,13 @@ class ToolEnvironment:
     def check(self, prompts: Iterable[Prompt]) -> None:
         """Refuse prompts that offer a tool which nobody runs, before anything is sampled. Errors: DataError"""
         for prompt in prompts:
-            for name in _offered(prompt):
+            for name in offered_names(prompt.tools):
                 if name not in self.tools:
                     known = ", ".join(self.tools) or "none"
                     raise DataError(f"{prompt.where}: offers the tool {name!r}, which is not enabled; enabled: {known}")
 
     def respond(self, prompt: Prompt, answer: Message) -> list[ToolResult]:
-        offered = {name: self.tools[name] for name in _offered(prompt) if name in self.tools}
+        offered = {name: self.tools[name] for name in offered_names(prompt.tools) if name in self.tools}
         results = []
         for place, call in enumerate(answer.tool_calls):
             if place < self.max_calls:
@@ -75,12 +75,6 @@ class ToolEnvironment:
         return text if len(text) <= self.max_characters else f"{text[:-1]}... (cut)"
 
 
-def _offered(prompt: Prompt) -> list[str]:
-    """The names of a prompt's tools, in OpenAI's form or the bare function; nothing for a schema without a name."""
-    schemas = (tool.get("function", tool) for tool in prompt.tools)
-    return [str(schema["name"]) for schema in schemas if isinstance(schema, Mapping) and "name" in schema]
-
-
 def _run(tools: Mapping[str, Tool], call: ToolCall) -> tuple[str, bool]:
     text = run_tool(call.name, call.arguments, tools)
     return text, "error" in json.loads(text)
@@ -91,10 +85,10 @@ def _error(why: str) -> str:
 
 
 @dataclass
-class Dialogue:
+class RolloutDialogue:
     """A rollout under way, as messages; the ids are its owner's.
 
-        dialogue = Dialogue(prompt, max_turns=3)
+        dialogue = RolloutDialogue(prompt, max_turns=3)
         while not dialogue.is_over:
             ...sample an answer...
             results = dialogue.take(answer, finish_reason, num_tokens, environment)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from minimind.conversation import parse_answer_ids, render_prompt, render_tool_results
 from minimind.generation import Completion
 from minimind.rl.backends import RolloutBackend
-from minimind.rl.environment import Dialogue, Environment
+from minimind.rl.environment import Environment, RolloutDialogue
 from minimind.rl.outcomes import Outcome
 from minimind.rl.prompts import Prompt
 from minimind.rl.rewards import Rewards, Scored
@@ -72,7 +72,9 @@ class Sampler:
         drafts = []
         for prompt, place in zip(prompts, places, strict=True):
             ids = render_prompt(prompt.messages, prompt.tools, self.tokenizer, prompt.thinking)
-            drafts += [_Draft(Dialogue(prompt, self.max_turns), place, member, list(ids)) for member in range(group)]
+            drafts += [
+                _Draft(RolloutDialogue(prompt, self.max_turns), place, member, list(ids)) for member in range(group)
+            ]
         for draft in drafts:
             if len(draft.ids) >= self.context:
                 draft.dialogue.stop()
@@ -86,8 +88,7 @@ class Sampler:
     def _take(self, draft: "_Draft", completion: Completion) -> None:
         prompt = draft.dialogue.prompt
         draft.add_sampled(completion.ids, completion.logprobs)
-        said = completion.ids[:-1] if completion.finish_reason == "stop" else completion.ids
-        answer = parse_answer_ids(said, self.tokenizer, prompt.thinking)
+        answer = parse_answer_ids(completion.ids, self.tokenizer, prompt.thinking)
         # Only EOS closes a turn; after <|endoftext|>, which stops generation too, no dialogue goes on.
         finish_reason = "stop" if completion.ids[-1] == self.tokenizer.eos_id else "length"
         results = draft.dialogue.take(answer, finish_reason, len(completion.ids), self.environment)
@@ -121,7 +122,7 @@ def stream_number(seed: int, *place: int) -> int:
 class _Draft:
     """A rollout under way: the dialogue as messages and as ids."""
 
-    dialogue: Dialogue
+    dialogue: RolloutDialogue
     place: int
     member: int
     ids: list[int]

@@ -8,7 +8,6 @@ from typing import Any
 from minimind.chat_template import CALL_MARKS
 from minimind.conversation import Conversation, render_prompt
 from minimind.errors import ConfigError, DataError, TokenizerError
-from minimind.generation import ends_of_text
 from minimind.sampling import Sampling
 from minimind.serve.answer import answer_marks
 from minimind.serve.grammar import Grammars, Guide
@@ -186,7 +185,7 @@ def _requests(
             prompt=prompt,
             sampling=_sampling(body, defaults, limit),
             stream=stream,
-            stop_ids=ends_of_text(tokenizer),
+            stop_ids=tokenizer.end_ids,
             logit_bias=_bias(body.logit_bias or {}, tokenizer),
             presence_penalty=body.presence_penalty or 0.0,
             frequency_penalty=body.frequency_penalty or 0.0,

@@ -140,7 +140,7 @@ class _Chat:
             self._commands[name](rest.strip())
             return
         close = nearest(name, [*self._commands, "quit"])
-        hint = f"did you mean /{close}?" if close else "/help lists the commands"
+        hint = f"did you mean /{close}?" if close else "/help lists the commands."
         self._screen.notice(f"unknown command /{name}; {hint} To send it as text, begin with //")
 
     def _help(self, _: str) -> None:

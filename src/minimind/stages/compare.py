@@ -1,6 +1,5 @@
 """`minimind compare A B`: two runs or models side by side: settings, curves, bits per byte by source, samples."""
 
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -83,12 +82,12 @@ def _scores_and_texts(config: CompareConfig) -> "tuple[list[dict[str, Measured]]
     if not config.text and not config.prompts:
         return [], []
     from minimind.checkpoint import load_model
-    from minimind.data.corpus import read_rows
     from minimind.evals.bits_per_byte import bits_per_byte
     from minimind.generation import generate
     from minimind.report.comparison import parts_by_source
+    from minimind.stages.evaluation_text import text_rows
 
-    rows = [row.value for row in islice(read_rows(config.text), config.max_documents)] if config.text else []
+    rows = text_rows(config.text, config.max_documents) if config.text else []
     scores, texts = [], []
     for folder in config.models:
         model, tokenizer = load_model(folder)

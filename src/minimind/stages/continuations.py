@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from minimind.errors import UserError
-from minimind.generation import ends_of_text
 from minimind.model import Transformer
 from minimind.sampling import Sampling
 from minimind.serve.engine import Engine
@@ -108,7 +107,7 @@ class Continuer:
         )
 
     def _request(self, ids: Sequence[int], stream: int) -> Request:
-        stop_ids = ends_of_text(self.tokenizer)
+        stop_ids = self.tokenizer.end_ids
         return Request(prompt=ids, sampling=self.sampling, stream=stream, stop_ids=stop_ids)
 
 

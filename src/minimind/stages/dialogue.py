@@ -126,11 +126,7 @@ class Dialogue:
         return join(said), ending.is_whole
 
     def _run(self, call: ToolCall) -> str:
-        if call.name in self.tools:
-            result = run_tool(call.name, call.arguments)
-        else:
-            offered = ", ".join(self.tools) or "none"
-            result = json.dumps({"error": f"there is no tool {call.name[:50]!r}; there are: {offered}"})
+        result = run_tool(call.name, call.arguments, self.tools)
         self.screen.line(f"-> {_spelled(call)} = {_shown(result)}", "cyan")
         return result
 

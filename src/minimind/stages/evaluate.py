@@ -69,17 +69,20 @@ class EvaluateConfig(Config):
 def run(config: EvaluateConfig) -> None:
     """Measure, print, and write what `minimind report` shows."""
     from minimind.report.baseline import comparison_table, read_baseline
+    from minimind.stages.evaluation import check_writable
 
     if not any(getattr(config, task) for task in TASKS):
         raise ConfigError(f"nothing to measure; give one or more of {', '.join(f'--{task}' for task in TASKS)}")
     # Before anything is measured: a baseline may be the very file that will be written.
     baseline = read_baseline(config.baseline) if config.baseline else None
+    measured = config.adapter or config.model
+    out = config.out or (measured / "evaluation.json" if (measured / "checkpoints").is_dir() else None)
+    if out is not None:
+        check_writable(out)
     found = _measure(config)
     if baseline is not None:
         table = comparison_table(f"Compared with {config.baseline}", found.figures, found.measured, *baseline)
         found.show(table.title, table.columns, table.rows)
-    measured = config.adapter or config.model
-    out = config.out or (measured / "evaluation.json" if (measured / "checkpoints").is_dir() else None)
     if out is not None:
         found.write(out)
         print(f"written to {out}")

@@ -1,6 +1,7 @@
 """What `minimind evaluate` gathers: tables for people, figures to compare, and the items behind each figure."""
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -8,12 +9,13 @@ from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
+from minimind.errors import RunError
 from minimind.stages.tables import show_table
 
 if TYPE_CHECKING:
     from minimind.evals.measured import Measured
 
-__all__ = ["Evaluation", "percent"]
+__all__ = ["Evaluation", "check_writable", "percent"]
 
 # Wrong answers are what one learns from; these many are shown.
 SHOWN_MISTAKES = 5
@@ -55,6 +57,17 @@ class Evaluation:
         # One line for the items: they are many, and for programs.
         text = json.dumps(content | {"measured": {}}, ensure_ascii=False, indent=2).removesuffix("{}\n}")
         path.write_text(f"{text}{json.dumps(measured)}\n}}\n", encoding="utf-8")
+
+
+def check_writable(path: Path) -> None:
+    """Make the folder of a file that will be written after hours of measuring. Errors: RunError"""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        reason = "is a folder" if path.is_dir() else "" if os.access(path.parent, os.W_OK) else "no permission"
+    except OSError as error:
+        reason = str(error.strerror)
+    if reason:
+        raise RunError(f"{path}: cannot be written: {reason}; choose another --out")
 
 
 def percent(measured: "Measured") -> str:

@@ -16,7 +16,7 @@ __all__ = ["ask_choices", "ask_questions", "compare_pairs", "placed_rows"]
 
 def ask_questions(found: Evaluation, model: Transformer, tokenizer: Tokenizer, sources: Sequence[str]) -> None:
     """Exact answers by kind of question, and some of the wrong ones."""
-    result = exact_answers(model, tokenizer, [row.value for row in read_rows(sources)])
+    result = exact_answers(model, tokenizer, placed_rows(sources))
     found.add("exact_answers", result.overall)
     rows = [
         [kind, int(sum(share.amounts)), len(share.amounts), percent(share)]

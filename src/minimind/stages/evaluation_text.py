@@ -4,14 +4,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from minimind.errors import ConfigError
+from minimind.errors import ConfigError, DataError
 from minimind.evals.baselines import baselines
 from minimind.evals.bits_per_byte import bits_per_byte
 from minimind.model import Transformer
 from minimind.stages.evaluation import Evaluation
 from minimind.tokenizer import Tokenizer
 
-__all__ = ["held_out_rows", "score_text"]
+__all__ = ["held_out_rows", "score_text", "text_rows"]
 
 Rows = list[Mapping[str, Any]]
 
@@ -42,7 +42,6 @@ def score_text(
 
 def held_out_rows(sources: Sequence[str], tokenizer: Tokenizer, max_documents: int) -> tuple[Rows | None, Rows]:
     """Rows to fit the baselines on, if there are any, and rows to score."""
-    from minimind.data.corpus import read_rows
     from minimind.data.shards import open_prepared
 
     if found := open_prepared(sources, tokenizer):
@@ -52,8 +51,18 @@ def held_out_rows(sources: Sequence[str], tokenizer: Tokenizer, max_documents: i
                 f"{sources[0]}: prepared without a validation part; prepare it with --valid_fraction 0.01"
             )
         return list(_decoded(train, tokenizer)), list(islice(_decoded(valid, tokenizer), max_documents))
-    rows = (row.value for row in read_rows(sources))
-    return None, list(islice(rows, max_documents))
+    return None, text_rows(sources, max_documents)
+
+
+def text_rows(sources: Sequence[str], limit: int) -> Rows:
+    """The first rows `{"text": ...}`. Errors: DataError for a row without text"""
+    from minimind.data.corpus import read_rows
+
+    rows = list(islice(read_rows(sources), limit))
+    for row in rows:
+        if not isinstance(row.value.get("text"), str):
+            raise DataError(f'{row.path}:{row.line}: has no text to score; expected {{"text": "..."}}')
+    return [row.value for row in rows]
 
 
 def _decoded(shards: Any, tokenizer: Tokenizer) -> Iterator[Mapping[str, Any]]:

@@ -17,9 +17,8 @@ from pydantic import Field
 from minimind.adapters import fingerprint
 from minimind.checkpoint import load_model
 from minimind.config import Config
-from minimind.conversation import parse_answer, parse_answer_ids
+from minimind.conversation import parse_sampled
 from minimind.errors import UserError
-from minimind.generation import ends_of_text
 from minimind.sampling import Sampling
 from minimind.stages.answer_file import open_answers
 from minimind.stages.continuations import Continuation, Continuer
@@ -120,12 +119,7 @@ def _row(prompt: Prompt, found: Continuation, continuer: Continuer) -> dict[str,
     facts = {"finish_reason": found.finish_reason, "tokens": len(found.ids)}
     if prompt.conversation is None:
         return {"text": found.text, **facts}
-    if found.finish_reason == "stop" and found.ids[-1] not in ends_of_text(continuer.tokenizer):
-        # The ids hold more than was said before a stop string.
-        answer = parse_answer(found.text, continuer.thinking)
-    else:
-        answer = parse_answer_ids(found.ids, continuer.tokenizer, continuer.thinking)
-    message = answer.to_dict()
+    message = parse_sampled(found, continuer.tokenizer, continuer.thinking).to_dict()
     return {"text": message.pop("content"), **{key: message[key] for key in message if key != "role"}, **facts}
 
 

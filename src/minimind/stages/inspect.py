@@ -29,7 +29,9 @@ class InspectConfig(Config):
         description="A run or model folder, a folder that `minimind prepare` wrote, a tokenizer, or data: files, a "
         "folder of them, globs, hf://owner/name, builtin://name."
     )
-    verify: bool = Field(default=True, description="Of a checkpoint: hash every file and compare with its manifest.")
+    verify: bool = Field(
+        default=True, description="Of models and prepared data: hash every file and compare with what was written."
+    )
     tokenizer: Path | None = Field(
         default=None, description="Of prepared data: its tokenizer, where it is not at the place it was."
     )
@@ -62,7 +64,7 @@ def _inspect(config: InspectConfig, kind: str) -> "Inspection":
         case "model":
             return inspect_model(path, verify=config.verify)
         case "prepared":
-            return inspect_shards(path, config.tokenizer, document=config.document)
+            return inspect_shards(path, config.tokenizer, document=config.document, verify=config.verify)
         case "tokenizer":
             return inspect_tokenizer(path, _texts_by_language(config.text or [BUILTIN_TEXTS]))
     return inspect_rows([config.path], text_column=config.text_column)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from minimind.conversation import Conversation, render_prompt
 from minimind.errors import UserError
-from minimind.generation import ends_of_text, generate_ids
+from minimind.generation import generate_ids
 from minimind.model import Transformer
 from minimind.sampling import Sampling
 from minimind.serve.answer import AnswerReader, Delta, answer_marks
@@ -42,7 +42,7 @@ class LocalAnswerer:
             )
         marks = answer_marks(self.tokenizer, tools=True)
         reader = AnswerReader(marks, thinking=thinking)
-        stop_ids = ends_of_text(self.tokenizer)
+        stop_ids = self.tokenizer.end_ids
         request = Request(prompt=prompt, sampling=self.sampling, stop_ids=stop_ids, marks=frozenset(marks))
         row = Row(0, request, self.tokenizer, self.context)
 

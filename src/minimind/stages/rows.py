@@ -3,16 +3,17 @@
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from pydantic import Field
 
 from minimind.config import DATA, Config
+from minimind.data.files import find_files
 from minimind.data.loader import Documents, PackedRows, Subset, plan_rows
 from minimind.data.shards import ShardSet, open_prepared
-from minimind.errors import ConfigError
+from minimind.errors import ConfigError, DataError
 from minimind.interfaces import Objective
 from minimind.stages.fit import Site, Validation
 from minimind.tokenizer import Tokenizer
@@ -42,7 +43,8 @@ class DataConfig(Config):
 def open_documents(data: DataConfig, tokenizer: Tokenizer, folder: Path) -> tuple[ShardSet, ShardSet | None]:
     """The training and validation documents: prepared ones as they are, raw sources prepared into `folder`/data-*.
 
-    Errors: ConfigError for raw sources and several processes, of which each would prepare them; DataError
+    Errors: ConfigError for raw sources and several processes, of which each would prepare them; DataError, also where
+    files have changed since they were prepared here
     """
     from minimind.data.prepare import prepare
 
@@ -51,6 +53,7 @@ def open_documents(data: DataConfig, tokenizer: Tokenizer, folder: Path) -> tupl
     # Another source, tried before the run began, must not be taken for this one.
     place = folder / f"data-{hashlib.sha256(json.dumps(data.source).encode()).hexdigest()[:8]}"
     if found := open_prepared([place], tokenizer):
+        _require_unchanged(data.source, found[0])
         return found
     if num_processes() > 1:
         raise ConfigError(
@@ -61,6 +64,19 @@ def open_documents(data: DataConfig, tokenizer: Tokenizer, folder: Path) -> tupl
     found = open_prepared([place], tokenizer)
     assert found is not None, "what was just prepared is there"
     return found
+
+
+def _require_unchanged(sources: Sequence[str], prepared: ShardSet) -> None:
+    """By name and size. What is no longer there, or elsewhere, cannot have been changed by mistake."""
+    if not all(Path(source).exists() for source in sources):
+        return
+    before = {file["name"]: file["bytes"] for file in prepared.index.report["sources"]}
+    now = {file.name: file.size for file in find_files(sources)}
+    if changed := [name for name in before | now if before.get(name) != now.get(name)]:
+        raise DataError(
+            f"{changed[0]}: has changed since {prepared.folder.parent} was prepared from it; give another --run, "
+            "or put back the file as it was"
+        )
 
 
 def packed_source(documents: Documents, context: int, batch_tokens: int) -> Callable[[Site], PackedRows]:

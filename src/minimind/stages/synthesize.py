@@ -5,6 +5,7 @@ Rows are written as they come, each with the place of its prompt, so the same co
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -15,7 +16,7 @@ from pydantic import Field
 
 from minimind.checkpoint import load_model
 from minimind.config import Config
-from minimind.conversation import Conversation, parse_answer_ids, render_prompt
+from minimind.conversation import Conversation, parse_sampled, render_prompt
 from minimind.data.corpus import read_rows
 from minimind.endpoint import Endpoint, Reply
 from minimind.errors import ConfigError, DataError
@@ -24,8 +25,8 @@ from minimind.sampling import Sampling
 
 __all__ = ["SynthesizeConfig", "run"]
 
-# A batch of prompts -> an answer to each; `first` numbers their random streams.
-Teacher = Callable[[Sequence[Conversation], int], list[Reply]]
+# A batch of prompts, each with the number of its random stream -> an answer to each, or None to one that does not fit.
+Teacher = Callable[[Sequence[tuple[int, Conversation]]], Sequence[Reply | None]]
 
 
 class SynthesizeConfig(Config):
@@ -43,31 +44,37 @@ class SynthesizeConfig(Config):
 
 
 def run(config: SynthesizeConfig) -> None:
-    """Write the answers; those that are empty or were cut are left out, and counted."""
+    """Write the answers; those that are empty or were cut, and prompts that do not fit, are left out, and counted."""
     if (config.model is None) == (config.endpoint is None):
         raise ConfigError("expected one teacher: --model FOLDER, or --endpoint.url URL of a server")
     done = _answered(config.out)
-    prompts = ((place, prompt) for place, prompt in _prompts(config) if place not in done)
+    # Numbered over all prompts, so that a later start draws what an uninterrupted one would have drawn.
+    prompts = ((n, place, prompt) for n, (place, prompt) in enumerate(_prompts(config)) if place not in done)
     teacher = _model(config) if config.model is not None else _server(config)
-    written, empty, cut = len(done), 0, 0
+    written, left_out = len(done), Counter[str]()
     with _open(config.out) as file:
-        asked = 0
         while batch := list(islice(prompts, config.batch_size)):
-            replies = teacher([prompt for _, prompt in batch], asked + len(done))
-            for (place, prompt), reply in zip(batch, replies, strict=True):
-                message = reply.message
-                if not reply.is_whole:
-                    cut += 1
-                elif not (message.content.strip() or message.tool_calls):
-                    empty += 1
+            replies = teacher([(number, prompt) for number, _, prompt in batch])
+            for (_, place, prompt), reply in zip(batch, replies, strict=True):
+                if reason := _why_left_out(reply):
+                    left_out[reason] += 1
                 else:
-                    answered = replace(prompt, messages=(*prompt.messages, message))
+                    assert reply is not None
+                    answered = replace(prompt, messages=(*prompt.messages, reply.message))
                     file.write(json.dumps({**answered.to_dict(), "prompt": place}, ensure_ascii=False) + "\n")
                     written += 1
             file.flush()
-            asked += len(batch)
             print(f"\r{written:,} rows", end="", flush=True)
-    print(f"\r{config.out}: {written:,} rows; left out: {empty:,} empty answers, {cut:,} that were cut")
+    reasons = ", ".join(f"{number:,} {reason}" for reason, number in left_out.items()) or "none"
+    print(f"\r{config.out}: {written:,} rows; left out: {reasons}")
+
+
+def _why_left_out(reply: Reply | None) -> str:
+    if reply is None:
+        return "prompts that do not fit the context"
+    if not reply.is_whole:
+        return "answers that were cut"
+    return "" if reply.message.content.strip() or reply.message.tool_calls else "empty answers"
 
 
 def _prompts(config: SynthesizeConfig) -> Iterator[tuple[str, Conversation]]:
@@ -85,13 +92,21 @@ def _model(config: SynthesizeConfig) -> Teacher:
     assert config.model is not None
     model, tokenizer = load_model(config.model, device="auto")
 
-    def answer(prompts: Sequence[Conversation], first: int) -> list[Reply]:
-        ids = [render_prompt(prompt.messages, prompt.tools, tokenizer, config.thinking) for prompt in prompts]
-        streams = range(first, first + len(ids))
-        found = complete(model, tokenizer, ids, config.sampling, streams=streams, batch_size=len(ids))
-        return [
-            Reply(parse_answer_ids(one.ids, tokenizer, config.thinking), one.finish_reason == "stop") for one in found
-        ]
+    def answer(numbered: Sequence[tuple[int, Conversation]]) -> list[Reply | None]:
+        ids = [render_prompt(prompt.messages, prompt.tools, tokenizer, config.thinking) for _, prompt in numbered]
+        fitting = [place for place, some in enumerate(ids) if len(some) < model.config.max_position_embeddings]
+        completions = complete(
+            model,
+            tokenizer,
+            [ids[place] for place in fitting],
+            config.sampling,
+            streams=[numbered[place][0] for place in fitting],
+            batch_size=len(ids),
+        )
+        replies: list[Reply | None] = [None] * len(ids)
+        for place, one in zip(fitting, completions, strict=True):
+            replies[place] = Reply(parse_sampled(one, tokenizer, config.thinking), one.finish_reason == "stop")
+        return replies
 
     return answer
 
@@ -100,14 +115,15 @@ def _server(config: SynthesizeConfig) -> Teacher:
     assert config.endpoint is not None
     endpoint = config.endpoint.named()
 
-    def answer(prompts: Sequence[Conversation], first: int) -> list[Reply]:
-        def ask(number: int, prompt: Conversation) -> Reply:
+    def answer(numbered: Sequence[tuple[int, Conversation]]) -> list[Reply]:
+        def ask(one: tuple[int, Conversation]) -> Reply:
+            number, prompt = one
             # Each prompt has a seed of its own, or equal prompts would have equal answers.
             sampling = replace(config.sampling, seed=config.sampling.seed + number)
             return endpoint.answer(prompt.messages, prompt.tools, sampling, thinking=config.thinking)
 
-        with ThreadPoolExecutor(len(prompts)) as pool:
-            return list(pool.map(ask, range(first, first + len(prompts)), prompts))
+        with ThreadPoolExecutor(len(numbered)) as pool:
+            return list(pool.map(ask, numbered))
 
     return answer
 
