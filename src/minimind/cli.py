@@ -93,7 +93,7 @@ def _split(words: Sequence[str], names: Iterable[str], positional: str) -> tuple
 
 
 def _negated(name: str, names: Iterable[str]) -> tuple[str, list[str]]:
-    """`no_train.compile` and `train.no_compile` as ("train.compile", ["false"]), other names as they are."""
+    """`no_train.recompute` and `train.no_recompute` as ("train.recompute", ["false"]), other names as they are."""
     section, dot, last = name.rpartition(".")
     for positive in (name.removeprefix("no_"), f"{section}{dot}{last.removeprefix('no_')}"):
         if name not in names and positive != name and positive in names:

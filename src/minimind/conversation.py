@@ -4,8 +4,8 @@ A prompt is composed of ids: control tokens are placed here by name, and whateve
 `Tokenizer.encode`, which cannot produce them. So no text can forge a role, and weights need no search for headers:
 each piece is born with its weight. It is 1 exactly on what the assistant has to produce itself, the closing
 `<|im_end|>` included, and 0 on everything a prompt contains, the opening of the think block included.
-A vocabulary from elsewhere that has no token `<think>` has no think block: answers are rendered without one, and
-reasoning is an error, for to drop it or to spell it in words the model never saw would be another conversation.
+A vocabulary from elsewhere that has no token `<think>` has no think block: answers are rendered without one. Reasoning
+is then an error: dropping it, or spelling its tags as plain text, would change the conversation.
 `messages.py` says what a conversation is, `chat_template.py` holds the same format as text.
 """
 

@@ -1,8 +1,7 @@
 """An OpenAI-compatible server, asked from here: messages in, one answer out. Nothing but the standard library.
 
-What it answers is data from elsewhere: an answer goes through the reader of all chat rows, and is refused where it is
-none; what a message quotes of it cannot control a terminal; and no reply is read without bound. `answer_stream.py`
-reads answers that come in pieces.
+Replies are untrusted: they are parsed like any chat row, quoted text loses its control characters, and every reply has
+a size limit. `answer_stream.py` reads answers that come in pieces.
 """
 
 import json

@@ -20,7 +20,7 @@ def test_kinds_roles_and_duplicates_are_counted(tmp_path: Path) -> None:
     rows = [CHAT, CHAT, {"text": "some text"}, {"good": "a", "bad": "b"}, {"chosen": [], "rejected": []}, {"x": 1}]
     found = inspect_rows([write(tmp_path / "a.jsonl", [json.dumps(row) for row in rows])])
     assert found.facts["kind"] == "conversation 2, text 1, minimal pair 1, preference pair 1, other 1"
-    assert found.facts["rows that are twice there"] == "1" and not found.faults
+    assert found.facts["duplicates"] == "1" and not found.faults
     roles = next(table for table in found.tables if table.title == "Messages by role")
     assert [row[:2] for row in roles.rows] == [["user", 2], ["assistant", 2]]
 

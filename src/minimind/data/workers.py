@@ -2,7 +2,7 @@
 
 Processes and not threads, because parsing and rendering hold the interpreter's lock. Started afresh and not forked,
 because a fork copies the locks of threads that it does not copy. Each has a pipe of its own and chunks go round in
-turn: a worker that dies or a parent that is killed is the end of a pipe, which no queue or lock can hide.
+turn: if a worker dies or the parent is killed, the other end sees its pipe close; a shared queue or lock could hang.
 """
 
 import os

@@ -20,7 +20,7 @@ from typing import Any
 
 __all__ = ["NOISE_ERRORS", "Difference", "Measured", "fingerprint_of"]
 
-# A difference counts when it exceeds so many standard errors: 19 of 20 that do not exist are then not seen.
+# At two standard errors, about 1 in 20 comparisons of equal models is called different by chance.
 NOISE_ERRORS = 2.0
 # Below this, two figures differ by how sums were rounded: on another number of threads, say.
 ROUNDING = 1e-6

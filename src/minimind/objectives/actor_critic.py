@@ -8,13 +8,12 @@ The critic is one more row on the last hidden state: V at a position is what the
 it belongs to the choice of the next token, as log π does. Both come from one pass. V starts at 0 everywhere.
 
 To read the metrics, all means over sampled tokens: `approx_kl` is how far the policy has moved since it sampled, and
-what stops the epochs over a batch early; `value_loss` should fall, and `explained_variance` says how much of the
-returns' variance the critic foresees: 1 is all, 0 is no better than their mean, below 0 is harm.
+what stops the epochs over a batch early; `value_loss` should fall. 1 − value_error / (returns_squared − returns²) is
+the share of the returns' variance that the critic foresees: 1 is all, 0 is no better than their mean, below 0 is harm.
 
 Source: Schulman et al. 2017, arXiv:1707.06347, eq. 9; clipped values as in OpenAI's baselines, here without their 1/2.
 """
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -27,7 +26,7 @@ from minimind.objectives.logprobs import token_logprobs_and_entropy
 from minimind.objectives.next_token import balance_experts
 from minimind.objectives.policy import clipped_gain, k3
 
-__all__ = ["ActorCritic", "ClippedActorCritic", "Judgement", "explained_variance", "values"]
+__all__ = ["ActorCritic", "ClippedActorCritic", "Judgement", "values"]
 
 
 class Judgement(NamedTuple):
@@ -146,9 +145,3 @@ class ClippedActorCritic:
         """The larger of two errors: a critic that has moved far gains nothing by having moved."""
         near = old + (expected - old).clamp(-self.value_clip, self.value_clip)
         return torch.max((expected - returns).square(), (near - returns).square())
-
-
-def explained_variance(metrics: Mapping[str, float]) -> float:
-    """1 − E[(V − R)²] / Var[R] from a step's metrics; 0 when all returns are the same."""
-    variance = metrics["returns_squared"] - metrics["returns"] ** 2
-    return 1 - metrics["value_error"] / variance if variance > 1e-12 else 0.0

@@ -86,7 +86,7 @@ def inspect_rows(sources: Sequence[str], *, text_column: str = "text") -> Inspec
         {
             "kind": ", ".join(f"{name} {number:,}" for name, number in tally.kinds.most_common()) or "no good row",
             "broken rows": f"{tally.num_faults:,}",
-            "rows that are twice there": f"{duplicates:,}",
+            "duplicates": f"{duplicates:,}",
         },
         faults=tally.faults,
     )

@@ -1,4 +1,4 @@
-"""Prepared data in human terms: how much, how long, what counts, what is twice there, and a document to look at."""
+"""Prepared data in human terms: how much, how long, what counts, duplicates, and a document to look at."""
 
 import hashlib
 from collections.abc import Iterable
@@ -77,7 +77,7 @@ def pieces(tokenizer: Tokenizer, ids: np.ndarray, weights: np.ndarray) -> list[P
 
 
 def _totals(sets: dict[str, ShardSet]) -> InspectionTable:
-    columns = ["part", "documents", "tokens", "learnt", "bytes per learnt token", "twice there"]
+    columns = ["part", "documents", "tokens", "learnt", "bytes per learnt token", "duplicates"]
     rows = []
     for name, part in sets.items():
         learnt = part.num_weighted / max(part.num_tokens, 1)

@@ -18,7 +18,7 @@ MAX_CHARACTERS = 60
 ROUNDED_DECIMALS = 3
 
 Number = tuple[Fraction, ...]
-"""What a written number can mean; never empty."""
+"""What a written number can mean; empty where it means none."""
 
 _PLAIN = r"(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+"
 # A full stop may follow, but not more of a date or of decimals.

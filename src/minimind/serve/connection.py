@@ -1,4 +1,4 @@
-"""One connection, with an end to its patience: what uvicorn's HTTP leaves open to those who send or read slowly.
+"""uvicorn's connection with the time limits that it lacks: slow senders and slow readers are dropped.
 
 Whoever has not sent a request's head in time is dropped, and so is whoever takes nothing of an answer. And a connection
 is always read, so that its end is seen while an answer is under way: uvicorn stops reading when the next request comes

@@ -21,7 +21,7 @@ __all__ = ["Grammars", "Guide", "Guided"]
 
 MAX_DEPTH = 32
 MAX_CHARACTERS = 65536
-# Words whose values multiply with one another: twenty patterns that all must hold are more work than any limit sees.
+# Keywords whose costs multiply: twenty patterns that all must hold are more work than any limit sees.
 COSTLY: dict[str, type | tuple[type, ...]] = {
     "pattern": str,
     "patternProperties": Mapping,

@@ -127,7 +127,7 @@ VERBS = {
         ),
     ),
     "generate": Verb(
-        "continue a text, or answer many prompts, to be gone on with after a stop",
+        "continue a text, or answer a file of prompts; a stopped run goes on",
         (
             "minimind generate runs/quickstart/pretrain --prompt 'The sun' '今天'",
             "minimind generate runs/mine/sft --source questions.jsonl --out answers.jsonl",

@@ -28,7 +28,9 @@ class AgentConfig(PolicyConfig):
         default=False, json_schema_extra=DATA, description="Offer run_python, too, inside a sandbox; needs bubblewrap."
     )
     max_turns: int = Field(default=3, ge=1, description="Answers in a dialogue, those that only call tools included.")
-    call_timeout_seconds: float = Field(default=5.0, gt=0, description="Longer, and a call is answered with an error.")
+    call_timeout_seconds: float = Field(
+        default=5.0, gt=0, description="A call that takes longer is answered with an error."
+    )
     grpo: ClipConfig = Field(default=ClipConfig(), description="How dialogues change the policy.")
 
 

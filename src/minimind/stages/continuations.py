@@ -1,9 +1,9 @@
 """What follows prompts, many computed at once by the server's engine, in order and always to the same bytes.
 
 The engine takes up the next prompt as soon as one is answered. Each prompt has a random stream of its own, numbered by
-its place; but what is computed beside it can change how a sum is rounded, and with bad luck a draw. So prompts go in
-groups, each from a fresh start: whoever goes on in the middle computes that group once more, and passes over what he
-has. `generate.py` writes down what comes.
+its place; but what is computed beside it can change how a sum is rounded, and with bad luck a draw. So prompts are
+computed in groups, each with a fresh engine: a resumed run computes its unfinished group again, and skips the rows it
+already has. `generate.py` writes down what comes.
 """
 
 import sys

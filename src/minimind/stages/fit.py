@@ -208,7 +208,7 @@ class _Fit:
         return None
 
     def _refuse_other_inputs(self, facts: Mapping[str, Any]) -> None:
-        """What an option points to may have been made anew under the same name, which comparing options cannot see."""
+        """A path may be the same while the data or model behind it was made anew, so fingerprints are compared."""
         for name, found in self.task.inputs.items():
             began = facts.get("inputs", {}).get(name, found)
             if began != found:

@@ -69,7 +69,7 @@ class RolloutConfig(Config):
         "=WEIGHT where that is not 1. The first one's full mark is a pass.",
     )
     reward_timeout_seconds: float = Field(
-        default=10.0, gt=0, description="Longer, and the answer is dropped and counted."
+        default=10.0, gt=0, description="An answer whose reward takes longer is dropped and counted."
     )
     drop_unfinished: bool = Field(default=False, description="Drop answers that were cut, in place of scoring them.")
     batch_size: int = Field(default=64, ge=1, json_schema_extra=FREE, description="Answers sampled at once.")

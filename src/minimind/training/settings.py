@@ -55,6 +55,6 @@ class UpdateConfig(Config):
 
 
 class TrainConfig(UpdateConfig):
-    """The same for packed rows, whose step is measured in tokens."""
+    """Settings for packed rows, where a step is measured in tokens."""
 
     batch_tokens: int = Field(default=4096, ge=2, description="tokens of a step, over all ranks and micro-batches")
