@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from minimind.cache import KeyValueCache
-from minimind.model import ModelConfig, Transformer
+from minimind.model import ModelConfig, Transformer, attend_to_earlier
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 300,
@@ -120,3 +120,18 @@ def test_a_full_cache_says_so() -> None:
     step(model, cache, random_tokens(1, 4), 4)
     with pytest.raises(AssertionError, match="cache holds 4 tokens, asked for 5"):
         step(model, cache, random_tokens(1, 1), 1)
+
+
+def test_a_prompt_is_read_without_a_mask_which_would_grow_with_its_square(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Tensor | None] = []
+
+    def attend(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None = None) -> Tensor:
+        seen.append(visible)
+        return attend_to_earlier(q, k, v, visible)
+
+    monkeypatch.setattr("minimind.cache.attend_to_earlier", attend)
+    model = random_model(num_hidden_layers=1)
+    cache = KeyValueCache.allocate(model.config, batch=2, capacity=9)
+    for part in random_tokens(2, 9).split([7, 2], dim=1):
+        step(model, cache, part, part.shape[1])
+    assert seen[0] is None and seen[1] is not None and seen[1].shape == (2, 1, 2, 9)

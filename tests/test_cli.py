@@ -1,5 +1,6 @@
 """The command line answers fast, shows every option, and turns a user's mistake into a line and exit code 2."""
 
+import errno
 import importlib.util
 import os
 import shlex
@@ -107,6 +108,17 @@ def test_ctrl_c_is_a_line_and_130_and_a_bug_keeps_its_traceback(
     monkeypatch.setattr("minimind.stages.run.run", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         cli.main(["run", "folder"])
+
+
+def test_a_full_disk_is_a_line_wherever_it_is_met(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "runs/a/rollouts.jsonl")
+
+    monkeypatch.setattr("minimind.stages.run.run", fill)
+    assert cli.main(["run", "folder"]) == 2
+    assert capsys.readouterr().err.startswith("error: runs/a/rollouts.jsonl: No space left on device; make room")
 
 
 @pytest.mark.parametrize("words", ["--help", "run --help"])

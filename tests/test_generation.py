@@ -149,7 +149,7 @@ def test_generation_ends_with_the_context() -> None:
 
 
 def test_a_prompt_that_does_not_fit_is_refused_with_both_numbers() -> None:
-    with pytest.raises(UserError, match="prompt 1 has 64 tokens and the model's context 64"):
+    with pytest.raises(UserError, match="prompt 1 has 64 tokens and the context 64"):
         generate_ids(MODEL, [[1], [1] * 64])
     with pytest.raises(UserError, match="context 64"):
         stream(MODEL, TOKENIZER, "hello " * 100)

@@ -82,16 +82,33 @@ def test_rewinding_drops_the_rows_after_the_checkpoint(tmp_path: Path) -> None:
         assert run.metrics() == run.samples() == []
 
 
+def begin(folder: Path) -> None:
+    """A run that has made an update."""
+    with Run.create(folder, PretrainConfig()) as run:
+        run.log(0, {"valid_loss": 3.0})
+        run.log(1, {"loss": 2.5})
+
+
 def test_settings_that_change_the_numbers_are_refused_on_resume_with_the_diff(tmp_path: Path) -> None:
-    Run.create(tmp_path, PretrainConfig()).close()
+    begin(tmp_path)
     changed = PretrainConfig(train=Train(steps=20, log_every=1), data=Path("others"))
     with pytest.raises(RunError, match=r"train\.steps: 10 -> 20, data: 'shards' -> 'others'; set them back"):
         Run.create(tmp_path, changed)
     assert RunReader(tmp_path).config()["train"]["steps"] == 10
 
 
+def test_settings_of_a_run_that_has_learnt_nothing_yet_may_change(tmp_path: Path) -> None:
+    with Run.create(tmp_path, PretrainConfig()) as run:
+        run.log(0, {"valid_loss": 3.0})
+    Run.create(tmp_path, PretrainConfig(train=Train(steps=20))).close()
+    assert RunReader(tmp_path).config()["train"]["steps"] == 20
+    (tmp_path / "checkpoints" / "step-000001").mkdir(parents=True)
+    with pytest.raises(RunError, match="other settings"):
+        Run.create(tmp_path, PretrainConfig())
+
+
 def test_free_settings_may_change_on_resume(tmp_path: Path) -> None:
-    Run.create(tmp_path, PretrainConfig()).close()
+    begin(tmp_path)
     with Run.create(tmp_path, PretrainConfig(train=Train(log_every=1))) as run:
         assert run.resumed
     assert RunReader(tmp_path).config()["train"]["log_every"] == 1
@@ -104,7 +121,7 @@ def test_without_resume_a_run_is_not_written_over(tmp_path: Path) -> None:
 
 
 def test_a_refused_start_leaves_the_folder_free(tmp_path: Path) -> None:
-    Run.create(tmp_path, PretrainConfig()).close()
+    begin(tmp_path)
     with pytest.raises(RunError):
         Run.create(tmp_path, PretrainConfig(train=Train(steps=20)))
     Run.create(tmp_path, PretrainConfig()).close()
@@ -180,7 +197,7 @@ def test_a_folder_without_a_run_is_answered_with_the_nearest_run(tmp_path: Path)
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
-    Run.create(tmp_path, PretrainConfig()).close()
+    begin(tmp_path)
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(RunError, match=r"config\.json: not JSON"):
         Run.create(tmp_path, PretrainConfig())

@@ -1,6 +1,8 @@
 """Tools answer with JSON whatever a model asks, compute exactly, and let nothing out."""
 
 import json
+import subprocess
+import sys
 from datetime import datetime, timedelta
 from itertools import product
 from pathlib import Path
@@ -238,3 +240,9 @@ def test_schemas_are_openai_functions_that_name_their_required_arguments() -> No
         function = json.loads(json.dumps(tool.schema))["function"]
         assert function["name"] == name
         assert function["parameters"]["required"] == list(function["parameters"]["properties"])
+
+
+def test_what_is_no_arithmetic_says_nothing_to_the_terminal() -> None:
+    program = "from minimind.tools import run_tool; print(run_tool('calculate_math', {'expression': '3apples'}))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "error" in done.stdout and done.stderr == ""

@@ -6,6 +6,7 @@ imported before a verb runs: `minimind --help` has to answer at once.
 """
 
 import difflib
+import errno
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -21,6 +22,8 @@ __all__ = ["main", "parse"]
 
 _HELP = ("-h", "--help")
 _WIDTH = 100
+# What a user can mend, wherever it is met.
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,6 +41,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader of a pipe, such as `head`, has left; what is still buffered has nowhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if error.errno not in _DISK_ERRORS:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"error: {place}{error.strerror}; make room, and give the same command again", file=sys.stderr)
+        return 2
     return 0
 
 

@@ -20,12 +20,17 @@ from minimind.errors import ConfigError, DataError, UserError
 from minimind.messages import Conversation, Message
 from minimind.sampling import Sampling
 
-__all__ = ["Endpoint", "Reply", "StreamBroken", "open_request"]
+__all__ = ["Endpoint", "EndpointBusy", "Reply", "StreamBroken", "open_request"]
 
 # An answer of a few thousand tokens is some kilobytes; what is larger is not an answer.
 MAX_REPLY_BYTES = 16 * 2**20
+BUSY_CODES = (408, 429, 500, 502, 503, 504)
 MAX_QUOTED = 500
 MAX_LISTED = 20
+
+
+class EndpointBusy(UserError):
+    """The server may answer the same request later."""
 
 
 class StreamBroken(UserError):
@@ -168,7 +173,8 @@ class Endpoint:
         except urllib.error.HTTPError as error:
             with error:
                 hint = _hint(error.code, self, has_key=bool(key))
-                raise UserError(f"{where}: answered {error.code}: {_said(error)}; {hint}") from None
+                kind = EndpointBusy if error.code in BUSY_CODES else UserError
+                raise kind(f"{where}: answered {error.code}: {_said(error)}; {hint}") from None
         except (OSError, HTTPException, ValueError) as error:
             raise UserError(
                 f"{where}: cannot be asked: {_reason(error)}; check the address, and that it is running"

@@ -122,12 +122,13 @@ def stream(
     sampling = sampling or Sampling()
     ids = [tokenizer.bos_id, *tokenizer.encode(prompt)] if isinstance(prompt, str) else prompt
     stop_ids = tokenizer.end_ids
-    _require_fit(model, [ids])
+    context = model.config.max_position_embeddings
+    _require_fit(model, [ids], context)
 
     def pieces() -> Iterator[str]:
         text = TextStream(tokenizer, sampling.stop)
         with _evaluating(model):
-            rows = _Rows(model, [ids], sampling, stop_ids, [0], tokenizer.vocab_size)
+            rows = _Rows(model, [ids], sampling, stop_ids, [0], tokenizer.vocab_size, context)
             while rows.alive:
                 [(_, token)] = rows.draw()
                 if token not in stop_ids and (piece := text.push(token)):
@@ -148,19 +149,22 @@ def generate_ids(
     on_token: Callable[[int, int], bool | None] | None = None,
     streams: Sequence[int] | None = None,
     num_ids: int | None = None,
+    context: int | None = None,
 ) -> list[Completion]:
     """Continue each prompt, all in one batch that shrinks as rows finish; no text is involved.
 
     on_token:  called with the row and each id as it is drawn, a stop id too; true ends the row with "stop"
     num_ids:   draw among the first so many ids; a model may have more rows than its tokenizer has ids
+    context:   ids of a prompt and what follows, if fewer than the model takes
     Errors:    UserError for a prompt that is empty, does not fit the context or has an unknown id.
     """
-    _require_fit(model, prompts)
+    limit = min(context or model.config.max_position_embeddings, model.config.max_position_embeddings)
+    _require_fit(model, prompts, limit)
     if not prompts:
         return []
     streams = range(len(prompts)) if streams is None else streams
     with _evaluating(model):
-        rows = _Rows(model, prompts, sampling or Sampling(), stop_ids, streams, num_ids)
+        rows = _Rows(model, prompts, sampling or Sampling(), stop_ids, streams, num_ids, limit)
         while rows.alive:
             drawn = rows.draw()
             stopped = {row for row, token in drawn if on_token(row, token)} if on_token is not None else set()
@@ -227,15 +231,15 @@ def _overlap(text: str, stop: str) -> int:
     return next((n for n in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:n])), 0)
 
 
-def _require_fit(model: Transformer, prompts: Sequence[Sequence[int]]) -> None:
-    context, vocab_size = model.config.max_position_embeddings, model.config.vocab_size
+def _require_fit(model: Transformer, prompts: Sequence[Sequence[int]], context: int) -> None:
+    vocab_size = model.config.vocab_size
     for row, prompt in enumerate(prompts):
         if not prompt:
             raise UserError(f"prompt {row} is empty; expected at least one token, such as BOS")
         if len(prompt) >= context:
             raise UserError(
-                f"prompt {row} has {len(prompt):,} tokens and the model's context {context:,}, of which the answer "
-                "needs at least one; shorten the prompt"
+                f"prompt {row} has {len(prompt):,} tokens and the context {context:,}, of which the answer needs at "
+                "least one; shorten the prompt"
             )
         if not 0 <= min(prompt) <= max(prompt) < vocab_size:
             raise UserError(f"prompt {row} has ids outside 0..{vocab_size - 1}; use the model's own tokenizer")
@@ -252,8 +256,8 @@ class _Rows:
         stop_ids: Collection[int],
         streams: Sequence[int],
         num_ids: int | None,
+        context: int,
     ) -> None:
-        context = model.config.max_position_embeddings
         self._model = model
         self._sampling = sampling
         self._stop_ids = stop_ids

@@ -135,8 +135,8 @@ class Source(Protocol):
         """This rank's micro-batches of `step`, counted from 0; never empty, though their weight may be 0."""
         ...
 
-    def observe(self, metrics: Mapping[str, float]) -> None:
-        """Told the metrics of each step; a source that samples from the policy may react."""
+    def accepts(self, metrics: Mapping[str, float]) -> bool:
+        """Told a step's figures, those of all ranks, before its update; False leaves the update out."""
         ...
 
     def state_files(self) -> Mapping[str, bytes]:

@@ -117,7 +117,8 @@ class Run(RunReader):
             if resumed and not resume:
                 raise RunError(f"{folder} holds a run already; resume it, delete it, or choose another folder")
             if resumed:
-                _refuse_changes(folder, config)
+                if _has_begun(folder):
+                    _refuse_changes(folder, config)
                 _repair(folder / "metrics.jsonl")
                 _repair(folder / "samples.jsonl")
             values, stage = config.resolved(), type(config).__name__.removesuffix("Config").lower()
@@ -209,6 +210,13 @@ def set_aside(folder: Path) -> Path:
 def _step_of(checkpoint: Path) -> int:
     """The step in a checkpoint folder's name."""
     return int(checkpoint.name.removeprefix("step-"))
+
+
+def _has_begun(folder: Path) -> bool:
+    """Has it made an update? Before the first one, an option that only failed in the run may be mended."""
+    return any((folder / "checkpoints").glob("step-*")) or any(
+        row["step"] for row in _read_rows(folder / "metrics.jsonl")
+    )
 
 
 def _refuse_changes(folder: Path, config: Config) -> None:

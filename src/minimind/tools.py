@@ -10,6 +10,7 @@ import ast
 import json
 import math
 import operator
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +21,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from minimind.facts import look_up
 
 __all__ = ["TOOLS", "Tool", "calculate", "offered_names", "run_tool"]
+
+# "3apples" is no arithmetic, and Python's parser would tell so to the terminal as well.
+warnings.filterwarnings("ignore", category=SyntaxWarning, module="<expression>")
 
 MAX_EXPRESSION = 500
 # A sum of 250 terms is nested that deep, and Python's own stack still has room.
@@ -96,7 +100,7 @@ def calculate(expression: str) -> int | float:
         raise ValueError(f"the expression has {len(expression)} characters; at most {MAX_EXPRESSION} are allowed")
     plain = expression.strip().translate(_SPELLINGS)
     try:
-        tree = ast.parse(plain, mode="eval")
+        tree = ast.parse(plain, "<expression>", mode="eval")
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         raise ValueError("the expression is not arithmetic") from error
     return _plain_number(_evaluate(tree.body, 0))

@@ -85,7 +85,8 @@ class Given:
     def micro_batches(self, step: int) -> Sequence[Batch]:
         return self.batches
 
-    def observe(self, metrics: Mapping[str, float]) -> None: ...
+    def accepts(self, metrics: Mapping[str, float]) -> bool:
+        return True
 
 
 def update(kind: str, batches: Sequence[Batch]) -> dict[str, float]:

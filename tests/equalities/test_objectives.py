@@ -157,7 +157,8 @@ class Given:
     def micro_batches(self, step: int) -> Sequence[Batch]:
         return self.batches
 
-    def observe(self, metrics: Mapping[str, float]) -> None: ...
+    def accepts(self, metrics: Mapping[str, float]) -> bool:
+        return True
 
 
 def part(case: Case, units: Sequence[int], spare: int = 0) -> Batch:

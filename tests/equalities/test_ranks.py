@@ -63,7 +63,8 @@ class Spoilt:
             batches[0].weights.fill_(torch.nan)
         return batches
 
-    def observe(self, metrics: Mapping[str, float]) -> None: ...
+    def accepts(self, metrics: Mapping[str, float]) -> bool:
+        return True
 
 
 def make_trainer(world: World, kind: str, *, accumulate: int = 1, rows: int = 5, documents: Any = None) -> Trainer:

@@ -36,19 +36,17 @@ def test_counts_are_of_full_marks_of_one_reward(sampler: Sampler) -> None:
         seen.append(outcome)
         return float(len(seen) % 2) if outcome.prompt is PROMPTS[1] else 0.99
 
-    assert measure_pass(sampler, PROMPTS, rewards(half), samples=6) == [0, 3, 0]
+    found = measure_pass(sampler, PROMPTS, range(3), rewards(half), samples=6)
+    assert found.right == [0, 3, 0] and len(found.scores) == 18 and sum(found.scores) == pytest.approx(3 + 12 * 0.99)
     assert len(seen) == 18 and len({outcome.messages for outcome in seen}) > 9
-    assert (
-        measure_pass(sampler, PROMPTS, rewards(lambda outcome: 0.0, lambda outcome: 1.0), samples=2, reward="r1")
-        == [2] * 3
-    )
 
 
 def test_an_answer_that_cannot_be_scored_is_not_right(sampler: Sampler) -> None:
     def broken(outcome: Outcome) -> float:
         raise ValueError("no")
 
-    assert measure_pass(sampler, PROMPTS, rewards(lambda outcome: 1.0, broken), samples=2) == [0, 0, 0]
+    found = measure_pass(sampler, PROMPTS, range(3), rewards(lambda outcome: 1.0, broken), samples=2)
+    assert found == ([0, 0, 0], [])
 
 
 def test_the_seed_decides_what_is_drawn(sampler: Sampler) -> None:
@@ -59,5 +57,8 @@ def test_the_seed_decides_what_is_drawn(sampler: Sampler) -> None:
         return 0.0
 
     for _ in range(2):
-        measure_pass(sampler, PROMPTS, rewards(listen), samples=2)
+        measure_pass(sampler, PROMPTS, range(3), rewards(listen), samples=2)
     assert drawn[:6] == drawn[6:] and len(drawn) == 12
+    # Another process that measures the last two prompts draws what was drawn for them here.
+    measure_pass(sampler, PROMPTS[1:], range(1, 3), rewards(listen), samples=2)
+    assert drawn[12:] == drawn[2:6]

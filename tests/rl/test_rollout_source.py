@@ -110,9 +110,7 @@ class World:
 
     def step(self) -> dict[str, float]:
         """One step as the loop makes it."""
-        metrics = self.trainer.update()
-        self.source.observe(metrics)
-        return metrics
+        return self.trainer.update()
 
     def save(self, folder: Path) -> dict[str, Tensor]:
         """Write what a checkpoint keeps beside the weights; the weights are returned."""
@@ -231,12 +229,23 @@ def test_a_rank_without_prompts_has_a_batch_of_no_weight_and_the_same_figures(
     make_policy: MakePolicy, tokenizer: Tokenizer
 ) -> None:
     """Three ranks and two prompts; the sums over ranks say that the others have some."""
-    rank = {"rank": 2, "ranks": 3, "sum_over_ranks": lambda values: [value + 8 for value in values]}
+    # One figure alone tells whether a rank has failed.
+    rank = {"rank": 2, "ranks": 3, "sum_over_ranks": lambda values: [value + 8 * (len(values) > 1) for value in values]}
     [batch] = World(make_policy(), tokenizer, rank=rank).source.micro_batches(0)
     [other] = World(make_policy(), tokenizer).source.micro_batches(0)
     assert batch.weight == 0 and batch.num_tokens == 0
     assert list(batch.means) == list(other.means) == figure_names(["letter"])
     assert all(float(mean.weight) == 0 for mean in batch.means.values())
+
+
+def test_an_error_on_one_rank_is_one_on_all(make_policy: MakePolicy, tokenizer: Tokenizer) -> None:
+    other_failed = {
+        "rank": 0,
+        "ranks": 2,
+        "sum_over_ranks": lambda values: [value + (len(values) == 1) for value in values],
+    }
+    with pytest.raises(TrainingError, match="another process could not take its rollouts"):
+        World(make_policy(), tokenizer, rank=other_failed).source.micro_batches(0)
 
 
 def test_figures_are_those_of_the_rollouts(make_policy: MakePolicy, tokenizer: Tokenizer) -> None:
@@ -286,9 +295,9 @@ def test_an_iteration_is_learnt_from_for_its_updates_and_ends_early_when_the_pol
 ) -> None:
     source = World(make_policy(), tokenizer, updates=3, kl_limit=0.1).source
     first = source.micro_batches(0)
-    source.observe({"approx_kl": 0.09})
+    assert source.accepts({"approx_kl": 0.09})
     assert source.micro_batches(1) is first and source.micro_batches(1) is first
-    source.observe({"approx_kl": 0.11})
+    assert not source.accepts({"approx_kl": 0.11})
     second = source.micro_batches(2)
     assert second is not first and [source.micro_batches(step) is second for step in (3, 4, 5)] == [True, True, False]
 

@@ -1,5 +1,6 @@
 """GRPO, PPO and agents on a tiny model: each learns a trivial task, and goes on from any step to the same bits."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,23 @@ from minimind.rl.traces import read_traces
 from minimind.run import RunReader
 
 Command = Callable[..., int]
+
+# A reward that fails while a file says so: in training at the second set, or at the second validation.
+FAILING = """
+import os
+
+calls = 0
+
+def reward(outcome):
+    global calls
+    calls += 1
+    with open(os.environ["FAILING"]) as file:
+        place = file.read()
+    # 36 answers are scored at each validation, which is at 0 and 2, and 12 at each step.
+    if calls > {"training": 48, "validation": 60}.get(place, 10**9):
+        raise RuntimeError("out of order")
+    return float(calls % 3)
+"""
 
 STAGES = {
     "grpo": ("grpo", {}),
@@ -69,6 +87,8 @@ def test_traces_replay_what_was_sampled(run: tuple) -> None:
         ("grpo", {"rollout.rewards": "tiny_rewards:nothing"}, "nothing"),
         ("agent", {"tools": "rocket"}, "tools has 'rocket'; expected some of calculate_math"),
         ("grpo", {"rollout.rewards": "tiny_rewards:broken", "rollout.prompts": 9}, "out of order"),
+        ("agent", {"rollout.group": 1}, "rollout.group is 1; expected 2 or more"),
+        ("grpo", {"data.context": 16}, "no prompt leaves room for an answer in a context of 16"),
     ],
 )
 def test_a_mistake_is_one_clear_line(
@@ -123,3 +143,41 @@ def test_the_last_pass_rates_are_kept_whatever_the_cadence(
     assert [row["step"] for row in run.metrics()] == [0, 2, 4]
     finished = run.finished()
     assert finished is not None and finished == run.metrics()[-1] and "valid_pass_at_2" in finished
+
+
+def test_prompts_that_fill_the_context_are_left_out_and_answers_stay_within_it(
+    command: Command, tiny: Path, rewards: str, tmp_path: Path, capsys: Any
+) -> None:
+    rows = [{"messages": [{"role": "user", "content": text}]} for text in ("who?", "who? " * 90, "what?")]
+    path = write_rows(tmp_path / "p.jsonl", rows)
+    changes = {"data.context": 80, "rollout.max_tokens": 100, "rollout.prompts": 2, "train.steps": 2}
+    assert command("grpo", policy_options(tiny, path, tmp_path / "run", **changes)) == 0
+    assert "left out of data.source: 1 prompts that fill the context of 80" in capsys.readouterr().err
+    lengths = [len(trace.ids) for trace in read_traces(tmp_path / "run" / "rollouts-rank0.jsonl")]
+    assert lengths and max(lengths) == 80
+
+
+@pytest.mark.parametrize("fails_in", ["training", "validation"])
+def test_what_was_learnt_before_a_reward_failed_is_not_lost(
+    command: Command, tiny: Path, prompts: Path, rewards: str, tmp_path: Path, capsys: Any, fails_in: str
+) -> None:
+    """The same command goes on when the reward is mended, and every figure is there."""
+    changes = {"train.steps": 3, "train.valid_every": 2, "train.checkpoint_every": 100, "rollout.updates": 1}
+    changes |= {"data.valid_samples": 12, "rollout.rewards": "failing:reward"}
+    chosen = policy_options(tiny, prompts, tmp_path / "run", **changes)
+    (tmp_path / "failing.py").write_text(FAILING)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(tmp_path)
+        patch.delitem(sys.modules, "failing", raising=False)
+        (tmp_path / "fail").write_text(fails_in)
+        patch.setenv("FAILING", str(tmp_path / "fail"))
+        assert command("grpo", chosen) == 2
+        run = RunReader(tmp_path / "run")
+        assert [folder.name for folder in run.checkpoint_folders()] == [
+            "step-000001" if fails_in == "training" else "step-000002"
+        ]
+        (tmp_path / "fail").write_text("")
+        assert command("grpo", chosen) == 0
+    rows = {row["step"]: row for row in run.metrics()}
+    assert rows.keys() == {0, 1, 2, 3} and all("valid_pass_at_1" in rows[step] for step in (0, 2, 3))
+    assert "valid_reward" in rows[3]

@@ -10,13 +10,13 @@ import torch
 from minimind.checkpoint import save_checkpoint
 from minimind.cli import main
 from minimind.conversation import Conversation
-from minimind.endpoint import Endpoint
-from minimind.errors import ConfigError, DataError
+from minimind.endpoint import Endpoint, EndpointBusy
+from minimind.errors import ConfigError, DataError, UserError
 from minimind.messages import Message
 from minimind.model import ModelConfig, Transformer
 from minimind.sampling import Sampling
 from minimind.stages import synthesize
-from minimind.stages.synthesize import Reply, SynthesizeConfig, run
+from minimind.stages.synthesize import WAIT_SECONDS, Reply, SynthesizeConfig, run
 from minimind.tokenizer import Tokenizer
 
 QUESTIONS = [f"Question {number}?" for number in range(7)]
@@ -41,15 +41,15 @@ def prompts(tmp_path: Path) -> Path:
     return path
 
 
-def answering(asked: list[str], answers: dict[str, Reply] | None = None) -> Any:
+def answering(asked: list[str], answers: dict[str, Reply | UserError] | None = None) -> Any:
     """A teacher that says what it was asked, and notes it."""
 
-    def answer(numbered: list[tuple[int, Conversation]]) -> list[Reply]:
+    def answer(numbered: list[tuple[int, Conversation]]) -> list[Reply | UserError]:
         texts = [prompt.messages[-1].content for _, prompt in numbered]
         asked.extend(texts)
         return [(answers or {}).get(text) or Reply(Message("assistant", f"A: {text}"), True) for text in texts]
 
-    return lambda config: answer
+    return lambda config: (answer, {"endpoint.url": "http://x"})
 
 
 def make(prompts: Path, **changes: Any) -> SynthesizeConfig:
@@ -123,6 +123,64 @@ def test_a_later_start_draws_what_an_uninterrupted_one_would_have_drawn(
     assert out.read_text().splitlines(keepends=True) == whole
 
 
+def test_what_was_answered_before_an_error_is_kept(prompts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = {QUESTIONS[4]: UserError("answered 401: no")}
+    monkeypatch.setattr(synthesize, "_server", answering([], refused))
+    with pytest.raises(UserError, match="answered 401"):
+        run(make(prompts))
+    rows = prompts.with_name("out.jsonl").read_text().splitlines()
+    assert [json.loads(row)["messages"][0]["content"] for row in rows] == [*QUESTIONS[:4], QUESTIONS[5]]
+    asked: list[str] = []
+    monkeypatch.setattr(synthesize, "_server", answering(asked))
+    run(make(prompts))
+    assert asked == [QUESTIONS[4], QUESTIONS[6]]
+
+
+@pytest.mark.parametrize("times", [2, 9])
+def test_a_busy_server_is_asked_again_with_patience(prompts: Path, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    waited, calls = list[float](), list[str]()
+
+    def ask(self: Endpoint, messages: Any, *_: object, **__: object) -> Reply:
+        calls.append(messages[-1].content)
+        if calls.count(QUESTIONS[1]) <= times and calls[-1] == QUESTIONS[1]:
+            raise EndpointBusy("answered 429: later")
+        return Reply(Message("assistant", "yes"), True)
+
+    monkeypatch.setattr(Endpoint, "answer", ask)
+    monkeypatch.setattr(synthesize.time, "sleep", waited.append)
+    if times == 2:
+        run(make(prompts))
+    else:
+        with pytest.raises(EndpointBusy, match="429"):
+            run(make(prompts))
+    assert waited == list(WAIT_SECONDS[:times])
+    assert len(prompts.with_name("out.jsonl").read_text().splitlines()) == (7 if times == 2 else 2)
+
+
+def test_other_settings_and_other_prompts_are_not_mixed(prompts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(synthesize, "_server", answering([]))
+    run(make(prompts))
+    before = prompts.with_name("out.jsonl").read_text()
+    with pytest.raises(DataError, match=r"sampling\.temperature was .* choose another --out"):
+        run(make(prompts, sampling=Sampling(temperature=0.123)))
+    prompts.write_text(prompts.read_text().replace("Question 3", "Query 3"))
+    with pytest.raises(DataError, match=r"prompts\.jsonl:4: has changed since it was answered"):
+        run(make(prompts))
+    assert prompts.with_name("out.jsonl").read_text() == before
+
+
+def test_rows_that_are_no_prompts_are_told_and_skipped_where_that_is_allowed(
+    prompts: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompts.write_text('{"text": "no chat"}\n' + prompts.read_text())
+    monkeypatch.setattr(synthesize, "_server", answering([]))
+    with pytest.raises(DataError, match=r"prompts\.jsonl:1"):
+        run(make(prompts))
+    run(make(prompts, max_bad_rows=1))
+    said = capsys.readouterr()
+    assert "left out: " in said.err and "prompts.jsonl:1" in said.err and "7 rows" in said.out
+
+
 def test_there_is_one_teacher(prompts: Path) -> None:
     for changes in ({"endpoint": None}, {"model": Path("x")}):
         with pytest.raises(ConfigError, match="expected one teacher"):
@@ -131,6 +189,6 @@ def test_there_is_one_teacher(prompts: Path) -> None:
 
 def test_a_file_of_something_else_is_not_added_to(prompts: Path) -> None:
     prompts.with_name("out.jsonl").write_text("my notes\n")
-    with pytest.raises(DataError, match="was not written by `minimind synthesize`"):
+    with pytest.raises(DataError, match="was not written here"):
         run(make(prompts))
     assert prompts.with_name("out.jsonl").read_text() == "my notes\n"

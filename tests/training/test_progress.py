@@ -25,15 +25,16 @@ def test_a_validation_is_a_line_of_its_own(capsys: pytest.CaptureFixture[str]) -
 def test_a_log_without_terminal_gets_a_line_now_and_then(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The clock stands still but for one jump, so of 20 steps two are told: the first, and the one after the jump."""
+    """The clock stands still but for one jump: of 20 steps the first, the one after the jump and the last are told."""
     seconds = 1000.0
     monkeypatch.setattr(progress.time, "monotonic", lambda: seconds)
     with TrainingProgress("sft", 20, 0) as shown:
         for step in range(1, 21):
             seconds += progress.PLAIN_SECONDS + 1 if step == 10 else 0
             shown.update(step, {"loss": 3.0})
-    first, second = lines_of(capsys)
+    first, second, last = lines_of(capsys)
     assert first.startswith("sft step 1/20  loss 3.000") and second == "sft step 10/20  loss 3.000  0:16 left"
+    assert last == "sft step 20/20  loss 3.000  0:00 left"
 
 
 def test_a_resumed_run_estimates_from_what_it_did_itself(

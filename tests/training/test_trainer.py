@@ -3,7 +3,8 @@
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -43,12 +44,14 @@ class Stream:
 
     make: Callable[[int, int], Batch] = lambda step, number: random_batch(10 * step + number)
     observed: list[Mapping[str, float]] = field(default_factory=list)
+    refused: tuple[int, ...] = ()
 
     def micro_batches(self, step: int) -> Sequence[Batch]:
         return [self.make(step, number) for number in range(2)]
 
-    def observe(self, metrics: Mapping[str, float]) -> None:
+    def accepts(self, metrics: Mapping[str, float]) -> bool:
         self.observed.append(metrics)
+        return len(self.observed) - 1 not in self.refused
 
 
 def make_trainer(source: Stream | None = None, *, total: int = 12, objective: Any = None, **settings: Any) -> Trainer:
@@ -89,6 +92,7 @@ class Diary:
 
     def hooks(self) -> Hooks:
         return Hooks(
+            is_measured=lambda step: step > 0,
             validate=lambda: {"valid_loss": 1.0},
             sample=lambda step: self.entries.append(("sample", step)),
             log=lambda step, metrics: self.entries.append(("log", step, dict(metrics))),
@@ -257,10 +261,40 @@ def test_a_finished_run_has_nothing_left_to_do() -> None:
     assert diary.entries == []
 
 
-def test_the_source_is_told_the_metrics() -> None:
+def test_the_source_is_told_the_figures_and_may_refuse_an_update() -> None:
     trainer, diary = make_trainer(total=3), Diary()
     train(trainer, diary.hooks())
     assert [row["loss"] for row in trainer.source.observed] == [diary.metrics()[step]["loss"] for step in (1, 2, 3)]  # type: ignore[attr-defined]
+    trainer = make_trainer(Stream(refused=(1,)), total=3)
+    states = [state_of(trainer)]
+    for _ in range(3):
+        trainer.update()
+        states.append(state_of(trainer))
+    is_same = [all(map(torch.equal, before, after)) for before, after in pairwise(states)]
+    assert is_same == [False, True, False] and trainer.step == 3
+
+
+@pytest.mark.parametrize("place", ["source", "validation"])
+def test_what_was_learnt_before_an_error_is_saved(place: str) -> None:
+    def gone(*_: object) -> Any:
+        raise TrainingError("the reward is gone")
+
+    def make(step: int, number: int) -> Batch:
+        return gone() if step == 7 and place == "source" else random_batch(10 * step + number)
+
+    trainer, diary = make_trainer(Stream(make)), Diary()
+    hooks = diary.hooks() if place == "source" else replace(diary.hooks(), is_measured=lambda _: True, validate=gone)
+    with pytest.raises(TrainingError, match="the reward is gone"):
+        train(trainer, hooks)
+    # Step 4 is the first to be validated, 5 is a checkpoint, and step 8 is the one whose batches cannot be had.
+    assert diary.steps("save") == ([5, 7] if place == "source" else [4]) and diary.steps("save")[-1] == trainer.step
+
+
+def test_a_validation_that_failed_is_made_up_for() -> None:
+    trainer, diary = make_trainer(total=11), Diary()
+    trainer.step = 11
+    train(trainer, replace(diary.hooks(), is_measured=lambda _: False))
+    assert diary.entries == [("log", 11, {"valid_loss": 1.0})]
 
 
 def test_after_five_bad_steps_in_a_row_the_run_ends_with_its_batch_kept() -> None:

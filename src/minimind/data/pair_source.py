@@ -65,8 +65,9 @@ class PairSource:
         epoch, place = divmod(step, self.steps_per_epoch)
         return self._order(epoch)[place * self.batch_pairs : (place + 1) * self.batch_pairs]
 
-    def observe(self, metrics: Mapping[str, float]) -> None:
+    def accepts(self, metrics: Mapping[str, float]) -> bool:
         """Pairs do not react to how well they are learnt."""
+        return True
 
     def state_files(self) -> Mapping[str, bytes]:
         """Nothing: seed and step tell all."""

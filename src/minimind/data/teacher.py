@@ -113,8 +113,9 @@ class TeacherRows:
     def micro_batches(self, step: int) -> Sequence[TeacherBatch]:
         return [self._with_teacher(part) for part in self.rows.parts(step)]
 
-    def observe(self, metrics: Mapping[str, float]) -> None:
+    def accepts(self, metrics: Mapping[str, float]) -> bool:
         """The teacher's mind is made up."""
+        return True
 
     def state_files(self) -> Mapping[str, bytes]:
         return {}

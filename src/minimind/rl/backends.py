@@ -58,6 +58,7 @@ class InProcess:
     Prompts of like length share a batch, so that little of it is padding; a row's answer does not depend on its batch.
 
     batch_size: rows computed at once
+    context:    ids of a prompt and its answer, if fewer than the model takes
     precision:  makes the context to compute in; give the run's own, so that what is sampled from is what is trained.
                 Without one, sampling is in the precision of the weights, float32.
     """
@@ -68,8 +69,10 @@ class InProcess:
         tokenizer: Tokenizer,
         batch_size: int = 64,
         precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        context: int | None = None,
     ) -> None:
         self.model, self.tokenizer, self.batch_size, self.precision = model, tokenizer, batch_size, precision
+        self.context = context
 
     def generate(
         self, prompts: Sequence[Sequence[int]], sampling: Sampling, streams: Sequence[int]
@@ -87,6 +90,7 @@ class InProcess:
                     stop_ids=self.tokenizer.end_ids,
                     streams=[streams[row] for row in rows],
                     num_ids=self.tokenizer.vocab_size,
+                    context=self.context,
                 )
             found |= zip(rows, completions, strict=True)
         return [found[row] for row in range(len(prompts))]
@@ -104,7 +108,7 @@ class OpenAIBackend:
     model_name:  what the server calls the model
     folder:      where models are handed over; the server must see the same path
     save:        writes the policy as a model folder at the path it is given
-    context:     the model's, so that a prompt and its answer fit
+    context:     ids of a prompt and its answer, at most the model's
     api_key_env: the environment variable that holds the server's key
     """
 

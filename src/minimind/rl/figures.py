@@ -9,7 +9,7 @@ rollouts give the same figures however they are spread. To read them:
     equal_groups         share of groups whose rewards are all the same: their rollouts teach a group loss nothing
     dropped              share left out, and dropped_REASON of each reason
     sampling_gap         mean |old − sampled| log-probability: what training and sampling compute differently, in nats;
-                         below 1e-4 in one process and precision, more where a server samples
+                         below 1e-4 in float32, some thousandths in bfloat16 or where a server samples
 """
 
 import math

@@ -1,26 +1,36 @@
 """How often a policy is right: samples per prompt, counted. An estimator of pass@k takes it from there."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from minimind.rl.prompts import Prompt
 from minimind.rl.rewards import Rewards
 from minimind.rl.rollouts import Sampler, is_right, score_rollouts
 
-__all__ = ["measure_pass"]
+__all__ = ["Measured", "measure_pass"]
+
+
+class Measured(NamedTuple):
+    """right: of the answers to each prompt, how many are; scores: of all answers that could be scored"""
+
+    right: list[int]
+    scores: list[float]
 
 
 def measure_pass(
-    sampler: Sampler, prompts: Sequence[Prompt], rewards: Rewards, *, samples: int, reward: str = ""
-) -> list[int]:
-    """Of `samples` answers to each prompt, how many are right; one that could not be scored is not.
+    sampler: Sampler, prompts: Sequence[Prompt], places: Sequence[int], rewards: Rewards, *, samples: int
+) -> Measured:
+    """The answers to each prompt, counted and scored.
 
-    reward:  the name of the reward whose full mark, 1, means right; the first one's unless given
-    The seed of `sampler` decides what is drawn, so that before and after training can be compared.
+    places:  of the prompts among all that are measured: with the seed of `sampler` they decide what is drawn, whatever
+             is asked here or by another process, before or after training
     """
-    name = reward or rewards.names[0]
-    rollouts = score_rollouts(sampler(prompts, range(len(prompts)), samples), rewards)
-    counts = [0] * len(prompts)
+    rollouts = score_rollouts(sampler(prompts, places, samples), rewards)
+    right = dict.fromkeys(places, 0)
+    scores = []
     for rollout in rollouts:
         assert rollout.scored is not None
-        counts[rollout.place] += is_right(rollout.scored, name)
-    return counts
+        right[rollout.place] += is_right(rollout.scored, rewards.names[0])
+        if not rollout.scored.is_dropped:
+            scores.append(rollout.scored.total)
+    return Measured([right[place] for place in places], scores)

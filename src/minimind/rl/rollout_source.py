@@ -8,7 +8,8 @@ Which prompts an iteration takes, and what is drawn for them, depends on the see
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minimind.errors import TrainingError
+from minimind.errors import TrainingError, UserError
 from minimind.interfaces import RolloutBatch
 from minimind.rl.credit import Critic, Judges, Values, compare, judge
 from minimind.rl.experience import Experience, collate_rollouts, cut
@@ -41,7 +42,7 @@ class RolloutSettings:
     accumulate:        micro-batches that each rank cuts its rollouts into
     seed:              of the order of prompts; what is drawn for them is the sampler's
     drop_unfinished:   leave out answers that were cut at max_tokens, as DAPO does, instead of scoring them as they are
-    kl_limit:          when the metric approx_kl passes it, the next step samples anew whatever `updates` says; 0 never
+    kl_limit:          a step whose approx_kl passes it makes no update, and the next one samples anew; 0 never
     """
 
     kind: str
@@ -117,11 +118,13 @@ class RolloutSource:
         self._batches = self._batches or self._collate(self._iteration.rows)
         return self._batches
 
-    def observe(self, metrics: Mapping[str, float]) -> None:
-        """Metrics are those of all ranks, so that all leave an iteration at the same step."""
+    def accepts(self, metrics: Mapping[str, float]) -> bool:
+        """Not where the policy has moved past `kl_limit`: its rollouts are then too old to learn from."""
         limit = self.settings.kl_limit
-        if self._iteration is not None and limit and metrics.get("approx_kl", 0.0) > limit:
+        is_too_far = limit > 0 and metrics.get("approx_kl", 0.0) > limit
+        if is_too_far and self._iteration is not None:
             self._iteration.is_over = True
+        return not is_too_far
 
     def state_files(self) -> Mapping[str, bytes]:
         """The rollouts under way, unless the next step samples anew anyway, and the number of their iteration."""
@@ -151,12 +154,13 @@ class RolloutSource:
     def _sample(self, number: int, step: int) -> list[Experience]:
         """This rank's rollouts of an iteration, with all that its steps need of them."""
         settings, clock = self.settings, [time.monotonic()]
-        self.sampler.backend.refresh(step)
         places = self.places(number)
-        rollouts = self.sampler([self.prompt(place) for place in places], places, settings.group)
-        clock.append(time.monotonic())
-        rollouts = score_rollouts(rollouts, self.rewards)
-        clock.append(time.monotonic())
+        with self._together():
+            self.sampler.backend.refresh(step)
+            rollouts = self.sampler([self.prompt(place) for place in places], places, settings.group)
+            clock.append(time.monotonic())
+            rollouts = score_rollouts(rollouts, self.rewards)
+            clock.append(time.monotonic())
         if self.traces is not None:
             self.traces.write(number, rollouts)
         rows = compare(
@@ -180,6 +184,17 @@ class RolloutSource:
         seconds = (after - before for before, after in pairwise(clock))
         self.timings = dict(zip(("generation", "scoring", "logprobs"), seconds, strict=True))
         return rows
+
+    @contextmanager
+    def _together(self) -> Iterator[None]:
+        """An error on one rank is one on all: the others would wait for it for ever."""
+        failed: UserError | None = None
+        try:
+            yield
+        except UserError as error:
+            failed = error
+        if self.sum_over_ranks([float(failed is not None)])[0]:
+            raise failed or TrainingError("another process could not take its rollouts; its message says why")
 
     def _require_some(self, rows: Sequence[Experience], rollouts: Sequence[Rollout], step: int) -> None:
         kept, count = self.sum_over_ranks([float(sum(bool(row.ids) for row in rows)), float(len(rows))])

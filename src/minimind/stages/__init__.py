@@ -92,7 +92,7 @@ VERBS = {
         "let a model learn from its own answers, compared in groups (GRPO, Dr. GRPO, DAPO, CISPO)",
         (
             "minimind grpo recipes/sums/2-grpo.toml",
-            "minimind grpo --data.source sums.jsonl --model runs/mine/sft --run runs/mine/cispo --grpo.loss cispo",
+            "minimind grpo recipes/sums/2-grpo.toml --run runs/mine/cispo --grpo.loss cispo --grpo.clip_high 3",
         ),
     ),
     "ppo": Verb(

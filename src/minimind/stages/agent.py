@@ -25,7 +25,9 @@ class AgentConfig(PolicyConfig):
         description=f"Tools that run, of those a prompt offers: {', '.join(TOOLS)}.",
     )
     python: bool = Field(
-        default=False, json_schema_extra=DATA, description="Offer run_python, too, inside a sandbox; needs bubblewrap."
+        default=False,
+        json_schema_extra=DATA,
+        description="Run run_python, too, where a prompt offers it, in a sandbox; needs bubblewrap.",
     )
     max_turns: int = Field(default=3, ge=1, description="Answers in a dialogue, those that only call tools included.")
     call_timeout_seconds: float = Field(

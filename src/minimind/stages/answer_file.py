@@ -2,7 +2,7 @@
 
 A row is written once all before it are, so the file is always the beginning of the whole, but for a last line that a
 kill may have torn. What the answers depend on stands in `OUT.settings.json` beside it: a command that would go on
-otherwise is refused. `generate.py` fills it.
+otherwise is refused. `generate.py` fills it; `synthesize.py` keeps its own rows in such a file.
 """
 
 import fcntl
@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 from minimind.errors import DataError
 
-__all__ = ["AnswerFile", "open_answers"]
+__all__ = ["AnswerFile", "open_answers", "open_output"]
 
 
 class AnswerFile:
@@ -41,8 +41,21 @@ class AnswerFile:
 def open_answers(path: Path, settings: Mapping[str, Any], prompts: Sequence[Mapping[str, Any]]) -> Iterator[AnswerFile]:
     """A new file, or one that the same prompts and settings began, a torn last line taken away.
 
-    settings:  what the answers depend on, as JSON values by the names that a user knows them by
+    settings:  as in `open_output`
     prompts:   of each row the part that it repeats
+    Errors:    DataError; the file is then as it was
+    """
+    with open_output(path, settings) as file:
+        answers = AnswerFile(file)
+        file.truncate(_read(file, path, answers, prompts))
+        yield answers
+
+
+@contextmanager
+def open_output(path: Path, settings: Mapping[str, Any]) -> Iterator[BinaryIO]:
+    """A file to read and append to that no other process writes, new or begun with the same settings.
+
+    settings:  what its rows depend on, as JSON values by the names that a user knows them by
     Errors:    DataError; the file is then as it was
     """
     try:
@@ -63,9 +76,7 @@ def open_answers(path: Path, settings: Mapping[str, Any], prompts: Sequence[Mapp
             _require_same(path, place, settings)
         else:
             _write(place, settings)
-        answers = AnswerFile(file)
-        file.truncate(_read(file, path, answers, prompts))
-        yield answers
+        yield file
 
 
 def _read(file: BinaryIO, path: Path, answers: AnswerFile, prompts: Sequence[Mapping[str, Any]]) -> int:

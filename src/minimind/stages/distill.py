@@ -67,6 +67,11 @@ def run(config: DistillConfig) -> None:
         require_same_vocabulary(own, tokenizer)
     else:
         student = make_model(config.model, tokenizer, config.train.seed)
+    if config.data.context > teacher.config.max_position_embeddings:
+        raise ConfigError(
+            f"data.context is {config.data.context}, more than the {teacher.config.max_position_embeddings} positions "
+            "that the teacher knows; lower it"
+        )
     documents, valid = open_documents(config.data, tokenizer, config.run)
     source, objective = _learn_from(config, teacher, documents, tokenizer.vocab_size)
     inputs = {"data.source": documents.fingerprint, "teacher.model": fingerprint(teacher)}

@@ -161,7 +161,12 @@ class _Fit:
         self._introduce()
         self.started = time.monotonic()
         hooks = Hooks(
-            validate=self._validate, sample=self._sample, log=self._log, save=self._save, keep_bad=self._keep_bad
+            is_measured=self._is_measured,
+            validate=self._validate,
+            sample=self._sample,
+            log=self._log,
+            save=self._save,
+            keep_bad=self._keep_bad,
         )
         with self.progress:
             try:
@@ -188,7 +193,9 @@ class _Fit:
             )
         if self.validation is None:
             self.progress.note("nothing is held out, so no figure will tell learning from memorising")
-        if self.trainer.step:
+        if self.trainer.step == self.trainer.total_steps:
+            self.progress.note(f"all {self.trainer.step} steps are made already; give another --run to train anew")
+        elif self.trainer.step:
             self.progress.note(f"resuming at step {self.trainer.step}")
 
     def _load_weights(self) -> Path | None:
@@ -235,6 +242,13 @@ class _Fit:
         return compile_as_chosen(
             choice, self.model, self.trainer.rehearse, self.trainer.total_steps - self.trainer.step
         )
+
+    def _is_measured(self, step: int) -> bool:
+        """Not at the start, nor where a validation failed after its update."""
+        if step % self.settings.valid_every and step != self.trainer.total_steps:
+            return True
+        is_missing = self.run is not None and all(row["step"] != step for row in self.run.metrics())
+        return not self.world.sum([float(is_missing)])[0]
 
     def _validate(self) -> Mapping[str, float]:
         return self.validation(self.trainer) if self.validation is not None else {}

@@ -1,5 +1,7 @@
 """What the stages share that learn from rollouts: prompts, sampling, rewards, reference, validation by pass rate."""
 
+import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,7 +14,9 @@ from torch import Tensor
 
 from minimind.checkpoint import fingerprint, load_model
 from minimind.config import DATA, FREE, Config
-from minimind.errors import ConfigError
+from minimind.conversation import render_prompt
+from minimind.data.chunks import BadRow
+from minimind.errors import ConfigError, DataError
 from minimind.evals.pass_at_k import pass_at_k
 from minimind.interfaces import Batch, Objective, Source
 from minimind.lora import LoraConfig
@@ -107,7 +111,7 @@ class PolicyConfig(Config):
             compile="off",
             log_every=1,
             valid_every=20,
-            checkpoint_every=100,
+            checkpoint_every=20,
         ),
         description="How to train.",
     )
@@ -127,6 +131,14 @@ class _Parts:
     environment: ToolEnvironment | None
     max_turns: int
 
+    @property
+    def context(self) -> int:
+        return min(self.config.data.context, self.trained.model.config.max_position_embeddings)
+
+    def in_process(self, site: Site) -> InProcess:
+        batch_size, precision = self.config.rollout.batch_size, site.precision
+        return InProcess(self.trained.model, self.trained.tokenizer, batch_size, precision, self.context)
+
     def sampler(self, backend: RolloutBackend, seed: int) -> Sampler:
         rollout = self.config.rollout
         return Sampler(
@@ -134,7 +146,7 @@ class _Parts:
             tokenizer=self.trained.tokenizer,
             # Nothing but the temperature: what is sampled from is what is learnt.
             sampling=Sampling(temperature=rollout.temperature, top_p=1.0, max_tokens=rollout.max_tokens),
-            context=min(self.config.data.context, self.trained.model.config.max_position_embeddings),
+            context=self.context,
             environment=self.environment,
             max_turns=self.max_turns,
             seed=seed,
@@ -184,7 +196,7 @@ def fit_policy(
 
     def source(site: Site) -> Source:
         return RolloutSource(
-            parts.sampler(_backend(config, parts.trained, site), config.train.seed),
+            parts.sampler(_backend(parts, site), config.train.seed),
             parts.prompts,
             parts.rewards,
             parts.settings(kind, kl_limit),
@@ -220,6 +232,8 @@ def fit_policy(
 def _open(config: PolicyConfig, has_critic: bool, environment: ToolEnvironment | None, max_turns: int) -> _Parts:
     """Errors: ConfigError, DataError and CheckpointError for whatever would only show after hours of sampling"""
     data, rollout = config.data, config.rollout
+    if not has_critic and rollout.group < 2:
+        raise ConfigError("rollout.group is 1; expected 2 or more, because an answer is compared with the others")
     if config.lora is not None and config.lora.dropout:
         raise ConfigError(
             f"lora.dropout is {config.lora.dropout}; expected 0, because what is learnt must be what was sampled"
@@ -236,9 +250,12 @@ def _open(config: PolicyConfig, has_critic: bool, environment: ToolEnvironment |
         "seed": config.train.seed,
         "need_gt": rewards.need_gt,
         "max_bad_rows": data.max_bad_rows,
+        "observe": _tell,
     }
-    prompts = read_prompts(data.source, **options)
+    context = min(data.context, model.config.max_position_embeddings)
+    prompts = _fitting(read_prompts(data.source, **options), "data.source", context, tokenizer)
     valid = read_prompts(data.valid, **options)[: data.max_valid] if data.valid else []
+    valid = _fitting(valid, "data.valid", context, tokenizer) if valid else []
     for judge in (rewards, environment):
         if judge is not None:
             judge.check([*prompts, *valid])
@@ -246,16 +263,36 @@ def _open(config: PolicyConfig, has_critic: bool, environment: ToolEnvironment |
     return _Parts(config, trained, actor_critic, inputs, prompts, valid, rewards, environment, max_turns)
 
 
-def _backend(config: PolicyConfig, trained: Trained, site: Site) -> RolloutBackend:
+def _tell(bad: BadRow) -> None:
+    print(f"left out: {bad}", file=sys.stderr)
+
+
+def _fitting(prompts: list[Prompt], option: str, context: int, tokenizer: Tokenizer) -> list[Prompt]:
+    """The prompts that leave room for an answer; how many do not is said. Errors: DataError where none does"""
+    kept = [
+        prompt
+        for prompt in prompts
+        if len(render_prompt(prompt.messages, prompt.tools, tokenizer, prompt.thinking)) < context
+    ]
+    if not kept:
+        raise DataError(f"{option}: no prompt leaves room for an answer in a context of {context}; raise data.context")
+    if len(kept) < len(prompts):
+        number = len(prompts) - len(kept)
+        print(f"left out of {option}: {number:,} prompts that fill the context of {context}", file=sys.stderr)
+    return kept
+
+
+def _backend(parts: _Parts, site: Site) -> RolloutBackend:
+    config, trained = parts.config, parts.trained
     if config.server is None:
-        return InProcess(trained.model, trained.tokenizer, config.rollout.batch_size, site.precision)
+        return parts.in_process(site)
     return OpenAIBackend(
         config.server.url,
         config.server.name,
         trained.tokenizer,
         folder=config.run / f"served-rank{site.world.rank}",
         save=trained.save_merged,
-        context=trained.model.config.max_position_embeddings,
+        context=parts.context,
         server=config.server.kind,
     )
 
@@ -272,18 +309,18 @@ def _in_precision(figures: Callable[[Batch], Tensor], site: Site) -> Values:
 
 def _pass_rates(parts: _Parts, site: Site) -> Validation:
     """pass@1 and pass@k on the held-out prompts, the same random numbers each time."""
-    samples, world, trained = parts.config.data.valid_samples, site.world, parts.trained
-    backend = InProcess(trained.model, trained.tokenizer, parts.config.rollout.batch_size, site.precision)
-    sampler = parts.sampler(backend, seed=0)
-    mine = parts.valid[world.rank :: world.size]
+    samples, world = parts.config.data.valid_samples, site.world
+    sampler = parts.sampler(parts.in_process(site), seed=0)
+    places = range(len(parts.valid))[world.rank :: world.size]
 
     def validate(trainer: Trainer) -> Mapping[str, float]:
-        trainer.model.eval()
-        counts = measure_pass(sampler, mine, parts.rewards, samples=samples) if mine else []
-        trainer.model.train()
+        mine = [parts.valid[place] for place in places]
+        right, scores = measure_pass(sampler, mine, places, parts.rewards, samples=samples)
         ks = sorted({1, samples})
-        sums = world.sum([float(len(counts)), *(sum(pass_at_k(samples, right, k) for right in counts) for k in ks)])
-        return {f"valid_pass_at_{k}": total / sums[0] for k, total in zip(ks, sums[1:], strict=True)}
+        passes = [sum(pass_at_k(samples, count, k) for count in right) for k in ks]
+        num_prompts, num_scores, score, *sums = world.sum([len(right), len(scores), math.fsum(scores), *passes])
+        figures = {f"valid_pass_at_{k}": total / num_prompts for k, total in zip(ks, sums, strict=True)}
+        return figures | ({"valid_reward": score / num_scores} if num_scores else {})
 
     return validate
 
@@ -291,7 +328,7 @@ def _pass_rates(parts: _Parts, site: Site) -> Validation:
 def _samples(parts: _Parts) -> list[tuple[str, str]]:
     """The first held-out prompts, answered once."""
     prompts = (parts.valid or parts.prompts)[:2]
-    backend = InProcess(parts.trained.model, parts.trained.tokenizer)
+    backend = InProcess(parts.trained.model, parts.trained.tokenizer, context=parts.context)
     rollouts = parts.sampler(backend, seed=0)(prompts, range(len(prompts)), 1)
     return [(_shown(rollout.outcome.prompt.messages), _shown(rollout.outcome.messages)) for rollout in rollouts]
 

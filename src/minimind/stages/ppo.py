@@ -21,7 +21,11 @@ class CriticConfig(Config):
     gamma: float = Field(default=1.0, gt=0, le=1, description="What a reward one token later is worth.")
     gae_lambda: float = Field(default=0.95, ge=0, le=1, description="1 trusts the rewards alone, 0 the critic alone.")
     kl_coefficient: float = Field(default=0.0, ge=0, description="Weight of the distance from the model to start from.")
-    kl_limit: float = Field(default=0.0, ge=0, description="Sample anew once the policy has moved this far; 0 never.")
+    kl_limit: float = Field(
+        default=0.0,
+        ge=0,
+        description="Leave the update out and sample anew once the policy has moved this far; 0 never.",
+    )
 
 
 class PpoConfig(PolicyConfig):

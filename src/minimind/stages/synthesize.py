@@ -2,31 +2,38 @@
 
 The teacher is a model here or any OpenAI-compatible server; the student needs neither its vocabulary nor its weights.
 Rows are written as they come, each with the place of its prompt, so the same command again goes on where it stopped.
+A server that is busy is asked again; what it has answered is kept even if it never answers the rest.
 """
 
 import json
+import sys
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from itertools import islice
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from pydantic import Field
 
-from minimind.checkpoint import load_model
+from minimind.checkpoint import fingerprint, load_model
 from minimind.config import Config
 from minimind.conversation import Conversation, parse_sampled, render_prompt
-from minimind.data.corpus import read_rows
-from minimind.endpoint import Endpoint, Reply
-from minimind.errors import ConfigError, DataError
+from minimind.data.chunks import BadRow
+from minimind.endpoint import Endpoint, EndpointBusy, Reply
+from minimind.errors import ConfigError, DataError, UserError
 from minimind.generation import complete
+from minimind.rl.prompts import read_prompts
 from minimind.sampling import Sampling
+from minimind.stages.answer_file import open_output
 
 __all__ = ["SynthesizeConfig", "run"]
 
-# A batch of prompts, each with the number of its random stream -> an answer to each, or None to one that does not fit.
-Teacher = Callable[[Sequence[tuple[int, Conversation]]], Sequence[Reply | None]]
+# Prompts, each with the number of its random stream -> an answer to each, why there is none, or None: it does not fit.
+Teacher = Callable[[Sequence[tuple[int, Conversation]]], Sequence[Reply | UserError | None]]
+# Before a server that is busy is asked again.
+WAIT_SECONDS = (1, 4, 16, 64)
 
 
 class SynthesizeConfig(Config):
@@ -47,52 +54,64 @@ def run(config: SynthesizeConfig) -> None:
     """Write the answers; those that are empty or were cut, and prompts that do not fit, are left out, and counted."""
     if (config.model is None) == (config.endpoint is None):
         raise ConfigError("expected one teacher: --model FOLDER, or --endpoint.url URL of a server")
-    done = _answered(config.out)
-    # Numbered over all prompts, so that a later start draws what an uninterrupted one would have drawn.
-    prompts = ((n, place, prompt) for n, (place, prompt) in enumerate(_prompts(config)) if place not in done)
-    teacher = _model(config) if config.model is not None else _server(config)
-    written, left_out = len(done), Counter[str]()
-    with _open(config.out) as file:
-        while batch := list(islice(prompts, config.batch_size)):
+    teacher, who = _model(config) if config.model is not None else _server(config)
+    prompts = _prompts(config)
+    sampling = {f"sampling.{name}": value for name, value in asdict(config.sampling).items()}
+    settings = {**who, "thinking": config.thinking, **sampling, "sampling.stop": list(config.sampling.stop)}
+    with open_output(config.out, settings) as file:
+        done = _answered(config.out, file)
+        # Numbered over all prompts, so that a later start draws what an uninterrupted one would have drawn.
+        pending = [
+            (n, place, prompt) for n, (place, prompt) in enumerate(prompts) if not _is_answered(done, place, prompt)
+        ]
+        written, left_out = len(done), Counter[str]()
+        for start in range(0, len(pending), config.batch_size):
+            batch = pending[start : start + config.batch_size]
             replies = teacher([(number, prompt) for number, _, prompt in batch])
             for (_, place, prompt), reply in zip(batch, replies, strict=True):
                 if reason := _why_left_out(reply):
                     left_out[reason] += 1
-                else:
-                    assert reply is not None
+                elif isinstance(reply, Reply):
                     answered = replace(prompt, messages=(*prompt.messages, reply.message))
-                    file.write(json.dumps({**answered.to_dict(), "prompt": place}, ensure_ascii=False) + "\n")
+                    row = {**answered.to_dict(), "prompt": place}
+                    file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
                     written += 1
             file.flush()
-            print(f"\r{written:,} rows", end="", flush=True)
+            if failed := next((reply for reply in replies if isinstance(reply, UserError)), None):
+                raise failed
+            if sys.stdout.isatty():
+                print(f"\r{written:,} rows", end="", flush=True)
+    start_of_line = "\r" if sys.stdout.isatty() else ""
     reasons = ", ".join(f"{number:,} {reason}" for reason, number in left_out.items()) or "none"
-    print(f"\r{config.out}: {written:,} rows; left out: {reasons}")
+    print(f"{start_of_line}{config.out}: {written:,} rows; left out: {reasons}")
 
 
-def _why_left_out(reply: Reply | None) -> str:
+def _why_left_out(reply: Reply | UserError | None) -> str:
     if reply is None:
         return "prompts that do not fit the context"
+    if isinstance(reply, UserError):
+        return ""
     if not reply.is_whole:
         return "answers that were cut"
     return "" if reply.message.content.strip() or reply.message.tool_calls else "empty answers"
 
 
-def _prompts(config: SynthesizeConfig) -> Iterator[tuple[str, Conversation]]:
+def _prompts(config: SynthesizeConfig) -> list[tuple[str, Conversation]]:
     """The place of each row, and what is to be answered."""
-    rows = read_rows(config.source, max_bad_rows=config.max_bad_rows)
-    for row in islice(rows, config.max_prompts):
-        place = f"{row.path}:{row.line}"
-        conversation = Conversation.parse(row.value, place).prompt_part()
-        if not conversation.messages or conversation.messages[-1].role == "assistant":
-            raise DataError(f"{place}: there is nothing to answer; expected a last message by the user")
-        yield place, conversation
+    found = read_prompts(config.source, max_bad_rows=config.max_bad_rows, observe=_tell)[: config.max_prompts]
+    return [(prompt.where, Conversation(prompt.messages, prompt.tools)) for prompt in found]
 
 
-def _model(config: SynthesizeConfig) -> Teacher:
+def _tell(bad: BadRow) -> None:
+    print(f"left out: {bad}", file=sys.stderr)
+
+
+def _model(config: SynthesizeConfig) -> tuple[Teacher, Mapping[str, Any]]:
+    """A model that answers, and what it is known by."""
     assert config.model is not None
     model, tokenizer = load_model(config.model, device="auto")
 
-    def answer(numbered: Sequence[tuple[int, Conversation]]) -> list[Reply | None]:
+    def answer(numbered: Sequence[tuple[int, Conversation]]) -> list[Reply | UserError | None]:
         ids = [render_prompt(prompt.messages, prompt.tools, tokenizer, config.thinking) for _, prompt in numbered]
         fitting = [place for place, some in enumerate(ids) if len(some) < model.config.max_position_embeddings]
         completions = complete(
@@ -103,50 +122,60 @@ def _model(config: SynthesizeConfig) -> Teacher:
             streams=[numbered[place][0] for place in fitting],
             batch_size=len(ids),
         )
-        replies: list[Reply | None] = [None] * len(ids)
+        replies: list[Reply | UserError | None] = [None] * len(ids)
         for place, one in zip(fitting, completions, strict=True):
             replies[place] = Reply(parse_sampled(one, tokenizer, config.thinking), one.finish_reason == "stop")
         return replies
 
-    return answer
+    return answer, {"model": fingerprint(model)[:16], "tokenizer": tokenizer.fingerprint[:16]}
 
 
-def _server(config: SynthesizeConfig) -> Teacher:
+def _server(config: SynthesizeConfig) -> tuple[Teacher, Mapping[str, Any]]:
+    """The same of a server."""
     assert config.endpoint is not None
     endpoint = config.endpoint.named()
 
-    def answer(numbered: Sequence[tuple[int, Conversation]]) -> list[Reply]:
-        def ask(one: tuple[int, Conversation]) -> Reply:
-            number, prompt = one
-            # Each prompt has a seed of its own, or equal prompts would have equal answers.
-            sampling = replace(config.sampling, seed=config.sampling.seed + number)
-            return endpoint.answer(prompt.messages, prompt.tools, sampling, thinking=config.thinking)
+    def ask(one: tuple[int, Conversation]) -> Reply | UserError:
+        number, prompt = one
+        # Each prompt has a seed of its own, or equal prompts would have equal answers.
+        sampling = replace(config.sampling, seed=config.sampling.seed + number)
+        for seconds in (*WAIT_SECONDS, None):
+            try:
+                return endpoint.answer(prompt.messages, prompt.tools, sampling, thinking=config.thinking)
+            except EndpointBusy as error:
+                if seconds is None:
+                    return error
+                time.sleep(seconds)
+            except UserError as error:
+                return error
+        raise AssertionError("the last time of asking ends above")
 
+    def answer(numbered: Sequence[tuple[int, Conversation]]) -> list[Reply | UserError | None]:
         with ThreadPoolExecutor(len(numbered)) as pool:
             return list(pool.map(ask, numbered))
 
-    return answer
+    return answer, {"endpoint.url": endpoint.url, "endpoint.name": endpoint.name}
 
 
-def _answered(path: Path) -> set[str]:
-    """The places of the prompts that the file answers; a last line that was torn is taken away."""
-    if not path.exists():
-        return set()
-    content = path.read_bytes()
-    *lines, torn = content.split(b"\n")
-    try:
-        done = {json.loads(line)["prompt"] for line in lines}
-    except (ValueError, KeyError, TypeError):
-        raise DataError(f"{path}: was not written by `minimind synthesize`; choose another --out") from None
+def _answered(path: Path, file: BinaryIO) -> dict[str, Conversation]:
+    """The prompts that the file answers, by place; a last line that was torn is taken away."""
+    file.seek(0)
+    *lines, torn = file.read().split(b"\n")
+    done = {}
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line)
+            done[row["prompt"]] = Conversation.parse(row, f"{path}:{number}").prompt_part()
+        except (ValueError, KeyError, TypeError):
+            raise DataError(
+                f"{path}:{number}: was not written by `minimind synthesize`; choose another --out"
+            ) from None
     if torn:
-        with path.open("r+b") as file:
-            file.truncate(len(content) - len(torn))
+        file.truncate(file.tell() - len(torn))
     return done
 
 
-def _open(path: Path):
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("a", encoding="utf-8")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written: {error.strerror}; choose another --out") from None
+def _is_answered(done: Mapping[str, Conversation], place: str, prompt: Conversation) -> bool:
+    if place in done and done[place] != prompt:
+        raise DataError(f"{place}: has changed since it was answered; choose another --out, or put it back")
+    return place in done

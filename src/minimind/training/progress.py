@@ -50,8 +50,10 @@ class TrainingProgress:
         self.bar.update(self.task, completed=step, figures=figures)
         valid = {name: value for name, value in metrics.items() if name.startswith("valid_") or name in SCORES}
         if valid:
-            self._print(step, f"{figures}  {_shown(valid)}".strip())
-        elif not self.console.is_terminal and time.monotonic() - self.printed > PLAIN_SECONDS:
+            self._print(step, f"{figures}  {_shown(valid)}")
+        elif not self.console.is_terminal and (
+            step == self.total_steps or time.monotonic() - self.printed > PLAIN_SECONDS
+        ):
             self._print(step, figures)
 
     def note(self, text: str) -> None:
@@ -63,7 +65,7 @@ class TrainingProgress:
         done = step - self.first_step
         left = (self.total_steps - step) * (self.printed - self.started) / done if done else None
         remaining = "" if left is None else f"  {_clock(left)} left"
-        line = f"{self.name} step {step}/{self.total_steps}  {figures}{remaining}"
+        line = f"{self.name} step {step}/{self.total_steps}  {figures.strip()}{remaining}".rstrip()
         self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 

@@ -82,7 +82,8 @@ class Trainer:
             gradient.mul_(1 / sums["weight"])
         norm = float(nn.utils.clip_grad_norm_(parameters, self.settings.clip))
         metrics = _means(sums)
-        self._apply(is_sound=math.isfinite(norm) and math.isfinite(metrics["loss"]))
+        if self.source.accepts(metrics):
+            self._apply(is_sound=math.isfinite(norm) and math.isfinite(metrics["loss"]))
         self.step += 1
         self.tokens += int(sums["tokens"])
         return metrics | {
@@ -129,8 +130,12 @@ class Trainer:
 
 @dataclass(frozen=True, kw_only=True)
 class Hooks:
-    """What a stage does at the cadences of the loop; on rank 0 alone where it writes."""
+    """What a stage does at the cadences of the loop; on rank 0 alone where it writes.
 
+    is_measured: is there nothing to validate at a step that a run begins or goes on with?
+    """
+
+    is_measured: Callable[[int], bool]
     validate: Callable[[], Mapping[str, float]]
     sample: Callable[[int], None]
     log: Callable[[int, Mapping[str, float]], None]
@@ -141,26 +146,31 @@ class Hooks:
 def train(trainer: Trainer, hooks: Hooks) -> None:
     """Update until `total_steps`; validate, log and save at their cadences; stop cleanly at a signal.
 
-    Errors: TrainingError after MAX_SKIPPED updates in a row were not finite; SystemExit 130 or 143 after a signal, with
-            a checkpoint at the exact step
+    Errors: TrainingError after MAX_SKIPPED updates in a row were not finite, and from whatever the source and the
+            validation ask; SystemExit 130 or 143 after a signal. Before either, the updates that were made are saved
     """
     settings = trainer.settings
     trainer.model.train()
-    if trainer.step == 0:
-        hooks.log(0, hooks.validate())
+    if not hooks.is_measured(trainer.step):
+        hooks.log(trainer.step, hooks.validate())
+    saved = trainer.step
     with StopSignal() as signals:
         while trainer.step < trainer.total_steps:
             start = time.monotonic()
-            metrics = trainer.update(stop=signals.received is not None)
-            seconds = time.monotonic() - start
-            metrics["tokens_per_second"] = metrics.pop("step_tokens") / seconds
-            stop, step = bool(metrics.pop("stop")), trainer.step
-            is_last = step == trainer.total_steps
-            if step % settings.valid_every == 0 or is_last:
-                metrics |= hooks.validate()
-                hooks.sample(step)
+            try:
+                metrics = trainer.update(stop=signals.received is not None)
+                metrics["tokens_per_second"] = metrics.pop("step_tokens") / (time.monotonic() - start)
+                stop, step = bool(metrics.pop("stop")), trainer.step
+                is_last = step == trainer.total_steps
+                if step % settings.valid_every == 0 or is_last:
+                    metrics |= hooks.validate()
+                    hooks.sample(step)
+            except TrainingError:
+                # A server that samples or a reward may be gone: what was learnt until then must not go with it.
+                if trainer.step > saved:
+                    hooks.save(trainer.step)
+                raise
             hooks.log(step, metrics)
-            trainer.source.observe(metrics)
             if trainer.skipped >= MAX_SKIPPED:
                 place = hooks.keep_bad(trainer.last_batches)
                 raise TrainingError(
@@ -169,6 +179,7 @@ def train(trainer: Trainer, hooks: Hooks) -> None:
                 )
             if step % settings.checkpoint_every == 0 or is_last or stop:
                 hooks.save(step)
+                saved = step
             if stop and not is_last:
                 raise SystemExit(signals.exit_code)
 
