@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minimind.data.chunks import BadRow, Documents, JsonLines, Row, Table, Values, parse_object
+from minimind.data.chunks import BadRow, JsonLines, PlainText, Row, Table, Values, parse_object
 from minimind.data.lines import Document, LineBlock
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.text()
@@ -72,7 +72,7 @@ def test_lines_keep_their_numbers_and_blank_ones_are_neither_good_nor_bad() -> N
 
 def test_a_document_in_another_encoding_names_the_line() -> None:
     document = Document(10, b"first\nsecond\n\xc4\xe3")
-    assert [str(row) for row in Documents("f.txt", 0, "text", (document,)).rows()] == [
+    assert [str(row) for row in PlainText("f.txt", 0, "text", (document,)).rows()] == [
         "f.txt:12: not UTF-8: byte 0xc4 at byte 14; is it in another encoding, such as GB18030?"
     ]
 

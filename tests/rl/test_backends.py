@@ -14,7 +14,7 @@ from minimind.checkpoint import load_model, save_checkpoint
 from minimind.errors import TrainingError
 from minimind.generation import generate_ids
 from minimind.model import Transformer
-from minimind.rl.backends import InProcess, OpenAIBackend
+from minimind.rl.backends import InProcess, ServerBackend
 from minimind.sampling import Sampling
 from minimind.tokenizer import Tokenizer
 
@@ -131,8 +131,8 @@ def served(make_policy: MakePolicy, tokenizer: Tokenizer) -> Iterator[tuple[Serv
     server.server_close()
 
 
-def connect(url: str, tokenizer: Tokenizer, folder: Path, model: Transformer, **options: Any) -> OpenAIBackend:
-    return OpenAIBackend(
+def connect(url: str, tokenizer: Tokenizer, folder: Path, model: Transformer, **options: Any) -> ServerBackend:
+    return ServerBackend(
         url,
         "policy",
         tokenizer,

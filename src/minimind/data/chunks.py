@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from minimind.data.lines import MAX_LINE_BYTES, Document, LineBlock
 
-__all__ = ["BadRow", "Chunk", "Documents", "JsonLines", "Row", "Table", "Values", "parse_object"]
+__all__ = ["BadRow", "Chunk", "JsonLines", "PlainText", "Row", "Table", "Values", "parse_object"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class JsonLines:
 
 
 @dataclass(frozen=True)
-class Documents:
+class PlainText:
     """Documents of plain text, a row each."""
 
     path: str

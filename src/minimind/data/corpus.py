@@ -12,7 +12,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
 
-from minimind.data.chunks import BadRow, Chunk, Documents, JsonLines, Row, Table, Values
+from minimind.data.chunks import BadRow, Chunk, JsonLines, PlainText, Row, Table, Values
 from minimind.data.files import ByteStream, DataFile, find_files, require
 from minimind.data.lines import Document, documents, line_blocks
 from minimind.errors import DataError
@@ -124,7 +124,7 @@ def _read_bytes(file: DataFile, text_column: str, before: int) -> Iterator[Chunk
                 yield JsonLines(file.name, before + stream.position, block)
             return
         for some in _batched(documents(stream.read)):
-            yield Documents(file.name, before + stream.position, text_column, some)
+            yield PlainText(file.name, before + stream.position, text_column, some)
 
 
 def _batched(items: Iterator[Document]) -> Iterator[tuple[Document, ...]]:

@@ -31,7 +31,7 @@ from minimind.model import Transformer
 from minimind.sampling import Sampling
 from minimind.tokenizer import Tokenizer
 
-__all__ = ["InProcess", "OpenAIBackend", "RolloutBackend"]
+__all__ = ["InProcess", "RolloutBackend", "ServerBackend"]
 
 WHY_IDS = "rollouts learn from the very ids that were sampled, and encoding their text again could give others"
 # A server batches what is in flight by itself; more threads than this only wait.
@@ -99,7 +99,7 @@ class InProcess:
         """The weights are the live ones."""
 
 
-class OpenAIBackend:
+class ServerBackend:
     """Sampling by a server, which loads a folder with the policy's weights whenever they have changed.
 
     A server belongs to one process: several ranks need a server and a folder each.

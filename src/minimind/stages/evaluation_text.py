@@ -5,8 +5,8 @@ from itertools import islice
 from typing import Any
 
 from minimind.errors import ConfigError, DataError
-from minimind.evals.baselines import baselines
 from minimind.evals.bits_per_byte import bits_per_byte
+from minimind.evals.ngrams import baselines
 from minimind.model import Transformer
 from minimind.stages.evaluation import Evaluation
 from minimind.tokenizer import Tokenizer

@@ -23,7 +23,7 @@ from minimind.lora import LoraConfig
 from minimind.model import Transformer
 from minimind.objectives.actor_critic import ActorCritic, values
 from minimind.objectives.logprobs import batch_logprobs
-from minimind.rl.backends import InProcess, OpenAIBackend, RolloutBackend
+from minimind.rl.backends import InProcess, RolloutBackend, ServerBackend
 from minimind.rl.credit import Critic, Values
 from minimind.rl.environment import ToolEnvironment
 from minimind.rl.pass_rate import measure_pass
@@ -286,7 +286,7 @@ def _backend(parts: _Parts, site: Site) -> RolloutBackend:
     config, trained = parts.config, parts.trained
     if config.server is None:
         return parts.in_process(site)
-    return OpenAIBackend(
+    return ServerBackend(
         config.server.url,
         config.server.name,
         trained.tokenizer,

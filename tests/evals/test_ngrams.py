@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minimind.evals.baselines import NGram, baselines
+from minimind.evals.ngrams import NGram, baselines
 from minimind.tokenizer import Tokenizer
 
 SYMBOLS = 5
