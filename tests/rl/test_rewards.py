@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from minimind.conversation import Message
-from minimind.errors import ConfigError, DataError, TrainingError
+from minimind.errors import ConfigError, TrainingError
 from minimind.rl.outcomes import Outcome
 from minimind.rl.prompts import Prompt
 from minimind.rl.rewards import Reward, Rewards, parse_rewards
@@ -159,12 +159,10 @@ def test_failures_in_a_row_are_counted_over_calls_and_forgotten_after_a_success(
         scored([outcome("bad")])
 
 
-def test_prompts_that_cannot_be_scored_are_refused_before_training() -> None:
+def test_a_prompt_that_cannot_be_scored_has_a_problem() -> None:
     parsed = parse_rewards(["format", "number"])
-
-    parsed.check([outcome().prompt])
-    with pytest.raises(DataError, match=r"^x.jsonl:4: has no gt, and the reward 'number' compares with gt$"):
-        parsed.check([outcome(line=1).prompt, outcome(line=4, gt=()).prompt])
+    assert parsed.problem(outcome().prompt) == ""
+    assert parsed.problem(outcome(gt=()).prompt) == "has no gt, and the reward 'number' compares with gt"
 
 
 def test_specs_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,14 +43,14 @@ def read_prompts(
     *,
     thinking_share: float = 0.0,
     seed: int = 0,
-    need_gt: bool = False,
+    problem: Callable[[Prompt], str] = lambda prompt: "",
     max_bad_rows: int = 0,
     observe: Callable[[BadRow], None] = lambda bad: None,
 ) -> list[Prompt]:
     """The prompts of all sources in order.
 
     thinking_share:  of the prompts that are asked for thinking; each is decided by (seed, its place in the list) alone
-    need_gt:         a row without gt is a bad row
+    problem:         why a prompt cannot be used, such as `Rewards.problem`, or ""; it is a bad row then
     observe:         told each bad row that `max_bad_rows` allows
     Errors:          ConfigError for a share that is none; DataError for a file that cannot be read, at the first bad
                      row over the limit, and where no prompt is left.
@@ -63,7 +63,7 @@ def read_prompts(
     for chunk in read_chunks(find_files(names)):
         for row in chunk.rows():
             thinking = _draw(seed, len(prompts)) < thinking_share
-            found = _prompt(row, thinking, need_gt) if isinstance(row, Row) else row
+            found = _prompt(row, thinking, problem) if isinstance(row, Row) else row
             if isinstance(found, BadRow):
                 bad_rows.add(found)
             else:
@@ -97,15 +97,14 @@ def _draw(seed: int, index: int) -> float:
     return random.Random(f"thinking {seed} {index}").random()
 
 
-def _prompt(row: Row, thinking: bool, need_gt: bool) -> Prompt | BadRow:
+def _prompt(row: Row, thinking: bool, problem: Callable[[Prompt], str]) -> Prompt | BadRow:
     where = f"{row.path}:{row.line}"
     try:
         prompt = parse_prompt(where, row.value, thinking)
     except DataError as error:
         return BadRow(row.path, row.line, str(error).removeprefix(f"{where}: "))
-    if need_gt and not prompt.gt:
-        return BadRow(row.path, row.line, 'has no gt, which a reward compares with; expected such as "gt": ["72"]')
-    return prompt
+    reason = problem(prompt)
+    return BadRow(row.path, row.line, reason) if reason else prompt
 
 
 def _ground_truth(raw: Any, where: str) -> tuple[str, ...]:

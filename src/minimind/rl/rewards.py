@@ -12,12 +12,12 @@ counted. It is never scored 0, which would teach the policy something. When it k
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from minimind.errors import ConfigError, DataError, TrainingError
+from minimind.errors import ConfigError, TrainingError
 from minimind.rl.outcomes import Outcome
 from minimind.rl.prompts import Prompt
 from minimind.rl.reward_functions import http_reward, import_reward
@@ -94,17 +94,10 @@ class Rewards:
     def names(self) -> tuple[str, ...]:
         return tuple(reward.name for reward in self.rewards)
 
-    @property
-    def need_gt(self) -> bool:
-        """Is there one that cannot score a prompt without gt?"""
-        return any(reward.problem(Prompt(())) for reward in self.rewards)
-
-    def check(self, prompts: Iterable[Prompt]) -> None:
-        """Refuse prompts that a reward cannot score, before anything is sampled. Errors: DataError"""
-        for prompt in prompts:
-            for reward in self.rewards:
-                if problem := reward.problem(prompt):
-                    raise DataError(f"{prompt.where}: {problem}, and the reward {reward.name!r} compares with gt")
+    def problem(self, prompt: Prompt) -> str:
+        """Why one of them cannot score this prompt, or ""."""
+        problems = ((reward.name, reward.problem(prompt)) for reward in self.rewards)
+        return next((f"{why}, and the reward {name!r} compares with gt" for name, why in problems if why), "")
 
     def __call__(self, outcomes: Sequence[Outcome]) -> list[Scored]:
         """Errors: TrainingError when a reward fails `max_failures_in_a_row` times in a row."""

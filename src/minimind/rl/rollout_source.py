@@ -100,7 +100,8 @@ class RolloutSource:
     def describe(self) -> str:
         settings = self.settings
         return (
-            f"{len(self.prompts):,} prompts, {settings.prompts_per_step} a step with {settings.group} rollouts each, "
+            f"{len(self.prompts):,} prompts, {settings.prompts_per_step} a step with {settings.group} "
+            f"rollout{'s' if settings.group > 1 else ''} each, "
             f"{settings.updates} update{'s' if settings.updates > 1 else ''} on each set"
         )
 

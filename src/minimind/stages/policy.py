@@ -248,7 +248,7 @@ def _open(config: PolicyConfig, has_critic: bool, environment: ToolEnvironment |
     options = {
         "thinking_share": data.thinking_share,
         "seed": config.train.seed,
-        "need_gt": rewards.need_gt,
+        "problem": rewards.problem,
         "max_bad_rows": data.max_bad_rows,
         "observe": _tell,
     }
@@ -256,9 +256,8 @@ def _open(config: PolicyConfig, has_critic: bool, environment: ToolEnvironment |
     prompts = _fitting(read_prompts(data.source, **options), "data.source", context, tokenizer)
     valid = read_prompts(data.valid, **options)[: data.max_valid] if data.valid else []
     valid = _fitting(valid, "data.valid", context, tokenizer) if valid else []
-    for judge in (rewards, environment):
-        if judge is not None:
-            judge.check([*prompts, *valid])
+    if environment is not None:
+        environment.check([*prompts, *valid])
     inputs = {"data.source": fingerprint_of(prompts), "model": began}
     return _Parts(config, trained, actor_critic, inputs, prompts, valid, rewards, environment, max_turns)
 
