@@ -43,6 +43,64 @@ def test_who_asks_before_the_models_are_known_waits_for_them(site: Site, visit: 
     assert visit.posted("/v1/chat/completions")[0]["model"] == "scripted"
 
 
+def test_what_is_selected_or_unfolded_stays_so_while_an_answer_comes(site: Site, visit: Visit) -> None:
+    visit.tab.get_by_role("button", name="Think", exact=True).click()
+    site.server.say("reasons " * 6 + "</think>hello there " + "world " * 8, pause=0.06)
+    visit.ask("hi")
+    visit.tab.locator(".assistant summary").click()
+    select = "node => getSelection().setBaseAndExtent(node, 0, node, 5)"
+    selected = "getSelection().toString()"
+    thought, body = visit.tab.locator(".assistant .thinking > .text"), visit.tab.locator(".assistant > .body")
+    expect(thought).to_have_text(re.compile("^reasons"))
+    thought.evaluate(f"node => ({select})(node.firstChild)")
+    expect(thought).to_have_text(re.compile("reasons reasons reasons"))
+    assert visit.tab.evaluate(selected) == "reaso"
+    expect(body).to_have_text(re.compile("^hello there"))
+    body.evaluate(f"node => ({select})(node.firstChild.firstChild)")
+    expect(body).to_have_text(re.compile("world world"))
+    assert visit.tab.evaluate(selected) == "hello"
+    visit.wait_idle()
+    assert visit.tab.evaluate(selected) == "hello"
+    expect(thought).to_be_visible()
+
+
+def test_a_token_that_is_looked_at_stays_so_while_more_come(site: Site, visit: Visit) -> None:
+    visit.tab.get_by_role("button", name="Tokens", exact=True).click()
+    site.server.say("hello " * 10, pause=0.06)
+    visit.ask("hi")
+    visit.tab.locator(".token").first.focus()
+    expect(visit.tab.locator(".token").nth(9)).to_be_visible()
+    expect(visit.tab.locator(".token").first).to_be_focused()
+    visit.wait_idle()
+    expect(visit.tab.locator(".tip tr.chosen")).to_be_visible()
+
+
+def test_text_is_laid_out_from_its_own_side(site: Site, visit: Visit) -> None:
+    hebrew = "\u05e9\u05dc\u05d5\u05dd (hello)."
+    site.server.say(f"{hebrew}\nan English line\n\u05d5 `f(x)`\n```\n{hebrew}\n```")
+    visit.tab.locator(".question").fill(hebrew)
+    direction = "node => getComputedStyle(node).direction"
+    assert visit.tab.locator(".question").evaluate(direction) == "rtl"
+    visit.ask(hebrew)
+    visit.wait_idle()
+    for part in (".title", ".user > .body", ".assistant > .body > div"):
+        assert visit.tab.locator(part).evaluate(direction) == "rtl", part
+    for part in ("pre", "div code"):
+        assert visit.tab.locator(f".assistant > .body {part}").evaluate(direction) == "ltr", part
+    # Each line stands at its own side: how far the first one and the second begin from the left.
+    starts = """node => [0, 13].map((at) => {
+      const range = document.createRange();
+      range.setStart(node.firstChild, at);
+      range.setEnd(node.firstChild, at + 13);
+      return range.getBoundingClientRect().left - node.getBoundingClientRect().left;
+    })"""
+    first, second = visit.tab.locator(".assistant > .body > div").evaluate(starts)
+    assert first > 100 and second < 2
+    visit.tab.locator(".user").hover()
+    visit.tab.get_by_role("button", name="Edit").click()
+    assert visit.tab.get_by_role("textbox", name="Edit").evaluate(direction) == "rtl"
+
+
 def test_escape_stops_and_keeps_what_has_come(site: Site, visit: Visit) -> None:
     site.server.say("hello " * 500, pause=0.02)
     visit.ask("hi")
@@ -176,29 +234,6 @@ def test_exported_conversations_are_chat_data_and_come_back(site: Site, visit: V
     expect(visit.tab.locator(".call .result pre")).to_have_text('{ "result": 42 }')
 
 
-def test_a_broken_file_is_refused_whole_and_nothing_is_lost(site: Site, visit: Visit, tmp_path: Path) -> None:
-    site.server.say("one")
-    visit.ask("mine")
-    visit.wait_idle()
-    sound = json.dumps({"messages": [{"role": "user", "content": "theirs"}]})
-    broken = {
-        "cut.jsonl": (f"{sound}\n{sound[:-5]}\n", 2),
-        "role.jsonl": (f"{sound}\n\n" + sound.replace("user", "root"), 3),
-        "content.jsonl": (sound.replace('"theirs"', "{}"), 1),
-        "tool.jsonl": (sound.replace("user", "tool"), 1),
-        "empty.jsonl": ("\n", 1),
-        "image.png": ("\x89PNG\x00", 1),
-    }
-    for name, (text, line) in broken.items():
-        path = tmp_path / name
-        path.write_text(text, encoding="latin-1")
-        visit.tab.locator("input[type=file]").set_input_files(path)
-        expect(visit.tab.locator(".notice")).to_have_text(f"Nothing was imported: line {line} is not a conversation.")
-        visit.tab.get_by_role("button", name="mine").click()
-    expect(visit.tab.locator(".title")).to_have_text(["mine"])
-    assert visit.answers() == ["one"]
-
-
 def test_a_tool_runs_only_after_consent_and_the_model_goes_on(site: Site, visit: Visit) -> None:
     offer(visit)
     site.server.say(CALL, "it is 42")
@@ -242,6 +277,41 @@ def test_each_of_several_calls_is_asked_for(site: Site, visit: Visit) -> None:
     expect(visit.tab.locator(".assistant > .body").last).to_have_text("done")
     results = [row["content"] for row in visit.posted("/v1/chat/completions")[1]["messages"] if row["role"] == "tool"]
     assert results[0] == '{"result": 42}' and "declined" in results[1]
+
+
+def test_a_call_under_way_is_not_run_twice(site: Site, visit: Visit) -> None:
+    offer(visit)
+    held: list[Any] = []
+    visit.tab.route("**/page/tool", lambda route: held.append(route))
+    site.server.say(f"{CALL}\n{CALL}", "done")
+    visit.ask("twice")
+    runs = visit.tab.get_by_role("button", name="Run")
+    runs.nth(1).click()
+    runs.nth(0).click()
+    expect(runs.nth(0)).to_be_disabled()
+    held[1].continue_()
+    # The first call has its result; the second one still waits, also for who looked elsewhere meanwhile.
+    expect(visit.tab.locator(".call .result")).to_have_count(1)
+    expect(runs).to_be_disabled()
+    visit.tab.get_by_role("button", name="New chat").click()
+    visit.tab.get_by_role("button", name="twice").click()
+    expect(runs).to_be_disabled()
+    held[0].continue_()
+    expect(visit.tab.locator(".assistant > .body").last).to_have_text("done")
+    visit.wait_idle()
+    assert len(visit.posted("/page/tool")) == 2
+
+
+def test_a_call_that_failed_may_be_run_again(site: Site, visit: Visit) -> None:
+    offer(visit)
+    visit.tab.route("**/page/tool", lambda route: route.fulfill(status=200, body="{"), times=1)
+    site.server.say(CALL, "done")
+    visit.ask("once")
+    visit.tab.get_by_role("button", name="Run").click()
+    expect(visit.tab.locator(".notice .error")).to_be_visible()
+    visit.tab.get_by_role("button", name="Run").click()
+    expect(visit.tab.locator(".call .result pre")).to_have_text('{ "result": 42 }')
+    visit.wait_idle()
 
 
 def test_a_call_of_a_tool_that_is_not_there_can_only_be_declined(site: Site, visit: Visit, tmp_path: Path) -> None:

@@ -135,6 +135,22 @@ def test_a_key_is_asked_for_once_and_kept_for_the_tab(chrome: "Browser", site: S
         assert KEY not in visit.tab.evaluate("JSON.stringify(localStorage)")
 
 
+@pytest.mark.parametrize(("locale", "word"), [("en-US", "That key was not accepted."), ("zh-CN", "密钥不正确。")])
+def test_a_key_that_no_header_can_hold_is_a_wrong_one(chrome: "Browser", site: Site, locale: str, word: str) -> None:
+    with (
+        browser.serve(site.runs, Policy(key=KEY)) as closed,
+        browser.visit(chrome, closed.url, locale=locale, allowed=["401 (Unauthorized)"]) as visit,
+    ):
+        visit.tab.locator("#key").fill("密钥")
+        visit.tab.locator("#key").press("Enter")
+        expect(visit.tab.get_by_role("dialog").get_by_role("alert")).to_have_text(word)
+        assert visit.tab.evaluate("sessionStorage.length") == 0
+        visit.tab.locator("#key").fill(KEY)
+        visit.tab.locator("#key-save").click()
+        expect(visit.tab.get_by_role("dialog")).to_be_hidden()
+        expect(visit.tab.locator(".composer select")).to_have_value("scripted")
+
+
 def test_without_the_key_the_page_says_so_and_does_not_ask_again(chrome: "Browser", site: Site) -> None:
     refused = "401 (Unauthorized)"
     with (
@@ -168,6 +184,8 @@ def test_a_phone_does_not_scroll_sideways(chrome: "Browser", site: Site, width: 
             for node in visit.tab.locator("header > *, header a, header button").all():
                 box = node.bounding_box()
                 assert header and box and box["x"] >= 0 and box["x"] + box["width"] <= width
+            brand, first = (visit.tab.locator(f"header {name}").bounding_box() for name in (".brand", "nav"))
+            assert brand and first and first["x"] - brand["x"] - brand["width"] >= 4
 
 
 def test_on_a_phone_the_conversations_open_and_close(chrome: "Browser", site: Site) -> None:
@@ -221,6 +239,18 @@ def test_a_server_that_is_gone_is_said(chrome: "Browser", site: Site) -> None:
         visit.wait_idle()
         expect(visit.tab.locator(".assistant .error")).to_have_text("The server cannot be reached.")
         assert json.loads(visit.tab.evaluate("localStorage['minimind.open']"))
+
+
+def test_a_server_that_is_gone_leaves_no_tools_over_nothing(chrome: "Browser", site: Site) -> None:
+    with browser.visit(chrome, site.url, allowed=["ERR_FAILED"]) as visit:
+        visit.tab.route("**/page/runs", lambda route: route.abort())
+        visit.tab.get_by_role("link", name="Training").click()
+        expect(visit.tab.get_by_role("alert")).to_have_text("The server cannot be reached.")
+        expect(visit.tab.get_by_label("Logarithmic")).to_be_hidden()
+        expect(visit.tab.get_by_label("Filter")).to_be_hidden()
+        visit.tab.unroute("**/page/runs")
+        expect(visit.tab.get_by_label("Logarithmic")).to_be_visible()
+        expect(visit.tab.get_by_label("Filter")).to_be_visible()
 
 
 def test_blocked_storage_does_not_break_the_page(chrome: "Browser", site: Site) -> None:

@@ -162,7 +162,7 @@ def test_as_thinking_and_as_tokens(site: Site, visit: Visit) -> None:
 
 
 def test_as_an_imported_conversation_with_calls_and_results(visit: Visit, tmp_path: Path) -> None:
-    rows: list[dict] = [{"role": "system", "content": VECTORS[0]}]
+    rows: list[dict] = [{"role": "system", "content": "\n".join(VECTORS)}]
     for vector in VECTORS:
         calls = [{"type": "function", "function": {"name": vector, "arguments": json.dumps({vector: vector})}}] * 2
         answer = {"role": "assistant", "content": vector, "reasoning_content": vector, "tool_calls": calls}
@@ -172,6 +172,7 @@ def test_as_an_imported_conversation_with_calls_and_results(visit: Visit, tmp_pa
     assert visit.tab.locator(".message").count() == 2 * len(VECTORS) + 2
     assert visit.tab.locator(".call .head code").all_text_contents()[::2] == [*VECTORS, VECTORS[0]]
     shows_all(visit, ".call .result pre", VECTORS)
+    shows_all(visit, ".thread > details", VECTORS)
     visit.tab.reload()
     shows_all(visit, ".thinking > div", VECTORS)
     for switch in ("Tools", "Tokens"):
@@ -239,7 +240,8 @@ def test_as_what_the_browser_has_kept(visit: Visit, make: Callable[[str], object
         message = {"role": "assistant", "content": odd, "reasoning": odd, "error": odd, "note": odd}
         message |= {"calls": [call, odd], "tokens": [[odd, odd, [[odd, odd]]], odd]}
         message |= {"figures": {"tokens": odd, "seconds": odd}}
-        kept[f"chat.{number}"] = {"id": odd, "title": odd, "updated": odd, "system": odd, "messages": [message, odd]}
+        chat = {"id": odd, "title": odd, "updated": odd, "system": odd, "hasOwnSystem": True}
+        kept[f"chat.{number}"] = chat | {"messages": [message, odd]}
     odd = make(VECTORS[0])
     kept |= {name: odd for name in ("language", "theme", "open", "runs", "charts", "tokenizers")}
     kept["settings"] = dict.fromkeys(("model", "think", "tokens", "system", "tools", "temperature", "seed"), odd)

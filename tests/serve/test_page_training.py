@@ -4,6 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,19 @@ def test_the_charts_of_a_run_are_drawn(visit: Visit) -> None:
     expect(row).to_contain_text("first/pretrain")
     expect(row).to_contain_text("finished")
     expect(row.locator("td").first).to_have_text("5")
+
+
+@pytest.mark.parametrize("width", [320, 360, 1280])
+def test_an_axis_has_at_least_two_numbers_and_they_do_not_touch(site: Site, visit: Visit, width: int) -> None:
+    visit.tab.set_viewport_size({"width": width, "height": 800})
+    for first, last in ((1, 867), (600, 1400), (1, 3), (990, 1010)):
+        name = f"ticks-{width}-{first}-{last}"
+        write_run(site.runs / name, losses(first, last), is_finished=True)
+        look(visit, name)
+        numbers = chart(visit, "Loss").locator("text[text-anchor=middle]")
+        expect(numbers.nth(1)).to_be_visible()
+        boxes = [box for number in numbers.all() if (box := number.bounding_box())]
+        assert all(one["x"] + one["width"] + 8 < other["x"] for one, other in pairwise(boxes)), (first, last)
 
 
 def test_several_runs_share_a_chart(visit: Visit) -> None:

@@ -27,9 +27,12 @@ function wantKey(isWrong) {
 const KEY = "minimind.key";
 let key = attempt(() => sessionStorage.getItem(KEY));
 
+/** Whether it may be a key: a header has only printable ASCII, and `fetch` refuses all else. */
 export function setKey(given) {
+  if (!/^[ -~]+$/.test(given)) return false;
   key = given;
   attempt(() => sessionStorage.setItem(KEY, given));
+  return true;
 }
 
 /** Storage may be blocked. */

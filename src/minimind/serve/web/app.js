@@ -59,8 +59,8 @@ function askForKey(isWrong) {
   return new Promise((resolve) => {
     const save = () => {
       if (!$("key").value.trim()) return;
-      setKey($("key").value.trim());
-      dialog.close("saved");
+      if (setKey($("key").value.trim())) dialog.close("saved");
+      else $("key-wrong").hidden = false;
     };
     dialog.onclose = () => resolve(dialog.returnValue === "saved");
     $("key-cancel").onclick = () => dialog.close("");

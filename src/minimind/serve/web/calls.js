@@ -3,8 +3,9 @@
 import { button, el, icon } from "./dom.js";
 import { t } from "./words.js";
 
-/** allow, refuse: what the buttons do; null where nothing is to be decided. isKnown: the server has this tool. */
-export function callCard(call, { allow = null, refuse = null, isKnown = true } = {}) {
+/** allow, refuse: what the buttons do; null where nothing is to be decided. isKnown: the server has this tool.
+ * isUnderWay: it runs, and its result is not there yet. */
+export function callCard(call, { allow = null, refuse = null, isKnown = true, isUnderWay = false } = {}) {
   const isOpen = call.result === null;
   const head = el("div", { className: "head" }, icon("tool"),
     el("span", { textContent: t(isOpen ? "call" : "called") }), el("code", { textContent: call.name }));
@@ -13,12 +14,14 @@ export function callCard(call, { allow = null, refuse = null, isKnown = true } =
   else if (!isOpen) card.append(el("div", { className: "result" }, el("small", { textContent: t("result") }), el("pre", { textContent: pretty(call.result) })));
   else if (refuse) {
     if (!isKnown) card.append(el("p", { className: "note", textContent: t("unknownTool") }));
-    const choose = (action) => () => {
-      for (const node of choices.children) node.disabled = true;
+    const choices = [isKnown && button(t("run"), () => choose(allow), { className: "main" }), button(t("decline"), () => choose(refuse))].filter(Boolean);
+    const disable = () => choices.forEach((choice) => (choice.disabled = true));
+    const choose = (action) => {
+      disable();
       action();
     };
-    const choices = el("p", { className: "row" }, isKnown && button(t("run"), choose(allow), { className: "main" }), button(t("decline"), choose(refuse)));
-    card.append(choices);
+    if (isUnderWay) disable();
+    card.append(el("p", { className: "row" }, ...choices));
   }
   return card;
 }

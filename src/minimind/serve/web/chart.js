@@ -102,13 +102,14 @@ function scale(values, from, to, { isLog = false, margin = 0, most = 5 } = {}) {
   return Object.assign(place, { low: out(low), high: out(high), ticks, back: (spot) => out(low + ((spot - from) / (to - from)) * (high - low)) });
 }
 
-/** At most so many round numbers from low to high. */
+/** At most so many round numbers from low to high; more where else there were less than two. */
 function rounded(low, high, most) {
-  const rough = (high - low) / most;
-  const power = 10 ** Math.floor(Math.log10(rough));
-  const step = power * [1, 2, 5, 10].find((factor) => power * factor >= rough * 0.999);
-  const first = Math.ceil(low / step);
-  return Array.from({ length: Math.max(Math.floor(high / step) - first + 1, 0) }, (_, index) => (first + index) * step);
+  const power = 10 ** Math.floor(Math.log10((high - low) / most));
+  const many = (step) => Math.floor(high / step) - Math.ceil(low / step) + 1;
+  // The last is for a logarithm that was rounded down.
+  const steps = [1, 2, 5, 10, 20].map((factor) => factor * power);
+  const step = steps.find((one, index) => many(one) <= most || many(steps[index + 1]) < 2);
+  return Array.from({ length: many(step) }, (_, index) => (Math.ceil(low / step) + index) * step);
 }
 
 function powers(low, high) {

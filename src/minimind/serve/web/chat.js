@@ -6,7 +6,7 @@ import { chatList } from "./chatlist.js";
 import { composer } from "./composer.js";
 import { button, el, errorLine, iconButton } from "./dom.js";
 import { editor } from "./editor.js";
-import { messageView } from "./message.js";
+import { messageView, systemView } from "./message.js";
 import { loadSettings, requestFields, saveSettings, settingsPanel } from "./settings.js";
 import { read, write } from "./storage.js";
 import { decline, forgetChat, loadChat, loadChats, newChat, newMessage, saveChat, titleOf, waits } from "./store.js";
@@ -18,6 +18,8 @@ export function mountChat(root) {
   const settings = loadSettings();
   // Conversations with an answer under way, and what ends it.
   const running = new Map();
+  // Calls whose tool runs.
+  const underWay = new Set();
   let chats = loadChats();
   let chat = chats.find(({ id }) => id === read("open")) ?? newChat();
   let schemas = [];
@@ -52,10 +54,13 @@ export function mountChat(root) {
     else ask.focus();
   }
 
+  /** Whether there was room. */
   function save(changedChat) {
-    if (!changedChat.messages.length) return;
-    if (!saveChat(changedChat)) tell(t("full"), true);
+    if (!changedChat.messages.length) return true;
     if (!chats.includes(changedChat)) chats = [changedChat, ...chats];
+    const isKept = saveChat(changedChat);
+    if (!isKept) tell(t("full"), true);
+    return isKept;
   }
 
   function open(other) {
@@ -74,9 +79,11 @@ export function mountChat(root) {
     open(other === chat ? null : chat);
   }
 
+  /** Whether there was room for all. */
   function add(found) {
-    found.forEach(save);
+    const isKept = found.map(save).every(Boolean);
     open(found[0]);
+    return isKept;
   }
 
   function list() {
@@ -86,23 +93,22 @@ export function mountChat(root) {
   function render() {
     write("open", chat.id);
     list();
-    views = chat.messages.map(view);
-    thread.replaceChildren(...(views.length ? views.map(({ node }) => node) : [welcome()]));
+    views = chat.messages.map((message, index) => messageView(message, options(message, index)));
+    thread.replaceChildren(...(chat.hasOwnSystem ? [systemView(chat.system)] : []), ...(views.length ? views.map(({ node }) => node) : [welcome()]));
     thread.scrollTop = thread.scrollHeight;
     ask.show(running.has(chat));
   }
 
-  function renderLast() {
-    const last = view(chat.messages.at(-1), chat.messages.length - 1);
-    views.at(-1).node.replaceWith(last.node);
-    views[views.length - 1] = last;
+  /** What is on offer for a message, the last one unless told otherwise, may have changed. */
+  function renew(index = views.length - 1) {
+    views[index].update(options(chat.messages[index], index));
   }
 
-  function view(message, index) {
+  function options(message, index) {
     const isLast = index === chat.messages.length - 1;
     const isFree = !running.has(chat);
     const isAnswer = message.role === "assistant";
-    return messageView(message, {
+    return {
       withTokens: settings.tokens,
       isRunning: isLast && isAnswer && !isFree,
       actions: {
@@ -110,8 +116,9 @@ export function mountChat(root) {
         edit: !isAnswer && isFree ? () => edit(index) : null,
         decide: isLast && isFree ? decide : null,
         isKnown: (name) => schemas.some((tool) => tool.function.name === name),
+        isUnderWay: (call) => underWay.has(call),
       },
-    });
+    };
   }
 
   function welcome() {
@@ -143,7 +150,8 @@ export function mountChat(root) {
 
   async function reply(asked = chat) {
     const [message, control] = [newMessage("assistant"), new AbortController()];
-    Object.assign(asked, { updated: Date.now(), system: settings.system });
+    asked.updated = Date.now();
+    if (!asked.hasOwnSystem) asked.system = settings.system;
     asked.messages.push(message);
     running.set(asked, control);
     tell();
@@ -161,19 +169,10 @@ export function mountChat(root) {
     save(asked);
     if (chat !== asked) return;
     const isAtEnd = atEnd();
-    renderLast();
-    views.slice(0, -1).forEach((_, index) => refreshQuestion(index));
+    views.forEach((_, index) => renew(index));
     if (isAtEnd) thread.scrollTop = thread.scrollHeight;
     ask.show(false);
     spoken.textContent = `${t("answered")}. ${message.content}`;
-  }
-
-  /** Its buttons come back when the answer is there. */
-  function refreshQuestion(index) {
-    if (chat.messages[index].role !== "user") return;
-    const fresh = view(chat.messages[index], index);
-    views[index].node.replaceWith(fresh.node);
-    views[index] = fresh;
   }
 
   const atEnd = () => thread.scrollHeight - thread.scrollTop - thread.clientHeight < 80;
@@ -204,6 +203,7 @@ export function mountChat(root) {
     const asked = chat;
     if (!isAllowed) decline(call);
     else {
+      underWay.add(call);
       try {
         const { content } = await post("page/tool", { name: call.name, arguments: JSON.parse(call.arguments) });
         // Unless its reader has gone on meanwhile.
@@ -211,12 +211,13 @@ export function mountChat(root) {
       } catch (error) {
         tell(error.message, true);
       }
+      underWay.delete(call);
     }
     save(asked);
     const last = asked.messages.at(-1);
     if (!last.calls.includes(call)) return;
     if (!waits(last)) reply(asked);
-    else if (chat === asked) renderLast();
+    else if (chat === asked) renew();
   }
 
   /** The server's models and tools are known. They are asked for once, and again after a failure. */
@@ -225,7 +226,7 @@ export function mountChat(root) {
       ask.offer(models.data.map(({ id }) => id));
       schemas = tools;
       panel.offer(tools);
-      if (chat.messages.length && !running.has(chat)) renderLast();
+      if (chat.messages.length && !running.has(chat)) renew();
     }).catch((error) => {
       loading = null;
       throw error;

@@ -4,7 +4,7 @@ import { button, download, el, icon, iconButton } from "./dom.js";
 import { exported, imported, ImportError } from "./store.js";
 import { t } from "./words.js";
 
-/** actions: {open(chat or null for a new one), remove(chat), add(chats), tell(text, isError)} */
+/** actions: {open(chat or null for a new one); remove(chat); add(chats), whether all were kept; tell(text, isError)} */
 export function chatList(actions) {
   const list = el("ul");
   const node = el("aside", { className: "side", "aria-label": t("chats") });
@@ -20,8 +20,8 @@ export function chatList(actions) {
     if (!picked) return;
     try {
       const found = imported(await picked.text());
-      actions.add(found);
-      actions.tell(t("imported", found.length));
+      if (actions.add(found)) actions.tell(t("imported", found.length));
+      else actions.tell(t("full"), true);
     } catch (error) {
       if (!(error instanceof ImportError)) throw error;
       actions.tell(t("importBad", error.line), true);
@@ -34,7 +34,7 @@ export function chatList(actions) {
     chats = all;
     out.disabled = !all.length;
     list.replaceChildren(...all.map((chat) => el("li", { className: chat === current ? "current" : "" },
-      button(chat.title || "…", () => actions.open(chat), { className: "title", ...(chat === current ? { "aria-current": "true" } : {}) }),
+      button(chat.title || "…", () => actions.open(chat), { className: "title", dir: "auto", ...(chat === current ? { "aria-current": "true" } : {}) }),
       iconButton("remove", t("remove"), () => confirm(t("removeAsk")) && actions.remove(chat)))));
     if (!all.length) list.append(el("li", {}, el("small", { textContent: t("noChats") })));
   }

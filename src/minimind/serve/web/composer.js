@@ -6,7 +6,7 @@ import { t } from "./words.js";
 /** actions: {send(text), whether it was taken; stop; changed(name); togglePanel} */
 export function composer(settings, actions) {
   const input = el("textarea", {
-    rows: 1, maxLength: 200000, placeholder: t("ask"), "aria-label": t("ask"), className: "question",
+    rows: 1, maxLength: 200000, placeholder: t("ask"), "aria-label": t("ask"), className: "question", dir: "auto",
     on: { keydown: onKey, input: fit },
   });
   const models = el("select", { "aria-label": t("model"), on: { change: () => {

@@ -21,6 +21,20 @@ export function svg(tag, attributes = {}, ...children) {
   return node;
 }
 
+/** Make these nodes the children of `node`. What is so already stays and a text grows at its end, so that a selection in
+ * it stays. Elements of one name must have the same attributes. */
+export function refill(node, wanted) {
+  wanted.forEach((fresh, index) => {
+    const old = node.childNodes[index];
+    if (!old) node.append(fresh);
+    else if (old.nodeName !== fresh.nodeName) old.replaceWith(fresh);
+    else if (!(old instanceof Text)) refill(old, [...fresh.childNodes]);
+    else if (fresh.data.startsWith(old.data)) old.appendData(fresh.data.slice(old.length));
+    else old.replaceWith(fresh);
+  });
+  while (node.childNodes.length > wanted.length) node.lastChild.remove();
+}
+
 // Strokes on a field of 24 by 24.
 const ICONS = {
   send: "M12 19V5M5.5 11.5 12 5l6.5 6.5",

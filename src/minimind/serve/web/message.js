@@ -1,29 +1,35 @@
-// One message: its thinking, its text or tokens, its calls. `update` shows what has come since, in place, so that what
-// a reader has unfolded or selected stays.
+// One message: its thinking, its text or tokens, its calls. `update` shows what has come since, or what is on offer now,
+// in place, so that what a reader has unfolded or selected stays.
 
 import { callCard } from "./calls.js";
-import { copyText, el, errorLine, icon, iconButton } from "./dom.js";
+import { copyText, el, errorLine, icon, iconButton, refill } from "./dom.js";
 import { toMessages } from "./store.js";
 import { rich } from "./text.js";
 import { tokenView } from "./tokens.js";
 import { t } from "./words.js";
 
-/** actions: {retry, edit, decide(call, isAllowed), isKnown(name)}, each null where it is not on offer. */
-export function messageView(message, { actions, isRunning, withTokens }) {
+/** options: {actions, isRunning, withTokens}; `update` may bring new ones
+ * actions: {retry, edit, decide(call, isAllowed), isKnown(name), isUnderWay(call)}, the first three null where not on offer */
+export function messageView(message, options) {
   const summary = el("summary");
-  const thought = el("div", { className: "text" });
+  const thought = el("div", { className: "text", dir: "auto" });
   const thinking = el("details", { className: "thinking" }, summary, thought);
-  const [body, calls, foot] = [el("div", { className: "body text" }), el("div"), el("div")];
+  const [body, calls, foot] = [el("div", { className: "body text", dir: "auto" }), el("div"), el("div")];
   const node = el("article", { className: `message ${message.role}`, "aria-label": t(message.role) }, thinking, body, calls, foot);
+  const tokens = tokenView(message.tokens);
 
-  function update() {
+  function update(changed = options) {
+    options = changed;
+    const { isRunning, withTokens } = options;
     const hasTokens = withTokens && message.tokens.length > 0;
     thinking.hidden = !message.reasoning || hasTokens;
     summary.textContent = t(isRunning && !message.content && !message.calls.length ? "thinkingNow" : "thinking");
-    thought.textContent = message.reasoning;
-    if (message.role === "user") body.textContent = message.content;
-    else if (hasTokens) body.replaceChildren(tokenView(message.tokens));
-    else body.replaceChildren(...rich(message.content));
+    refill(thought, plain(message.reasoning));
+    if (!hasTokens) refill(body, message.role === "user" ? plain(message.content) : rich(message.content));
+    else {
+      tokens.update();
+      if (tokens.node.parentNode !== body) body.replaceChildren(tokens.node);
+    }
     body.hidden = !body.childNodes.length;
     node.classList.toggle("waiting", isRunning && !message.content && !message.reasoning && !message.calls.length);
     calls.replaceChildren(...message.calls.map(card));
@@ -31,13 +37,16 @@ export function messageView(message, { actions, isRunning, withTokens }) {
   }
 
   function card(call) {
+    const { actions, isRunning } = options;
     if (isRunning || !actions.decide) return callCard(call);
     return callCard(call, {
-      allow: () => actions.decide(call, true), refuse: () => actions.decide(call, false), isKnown: actions.isKnown(call.name),
+      allow: () => actions.decide(call, true), refuse: () => actions.decide(call, false),
+      isKnown: actions.isKnown(call.name), isUnderWay: actions.isUnderWay(call),
     });
   }
 
   function ending() {
+    const { actions } = options;
     const note = message.note || (isEmpty(message) ? "empty" : "");
     return [
       message.error && errorLine(message.error),
@@ -52,6 +61,12 @@ export function messageView(message, { actions, isRunning, withTokens }) {
   update();
   return { node, update };
 }
+
+/** A conversation's own system message. The settings' has no effect there, so it is shown. */
+export const systemView = (text) => el("details", { className: "thinking" }, el("summary", { textContent: t("ownSystem") }),
+  el("div", { className: "text", dir: "auto", textContent: text }));
+
+const plain = (text) => (text ? [new Text(text)] : []);
 
 const isEmpty = ({ role, content, calls, error, reasoning }) => role === "assistant" && !content && !calls.length && !error && !reasoning;
 

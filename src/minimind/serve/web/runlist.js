@@ -14,7 +14,7 @@ const state = ({ finished, age }) => (finished ? "finished" : age !== null && ag
 export function runList(pick) {
   const list = el("ul");
   const filter = el("input", { type: "search", placeholder: t("filter"), "aria-label": t("filter"), on: { input: () => show(runs, picked) } });
-  const node = el("aside", { className: "side", "aria-label": t("runs") }, el("h2", { textContent: t("runs") }), filter, list);
+  const node = el("aside", { className: "side", hidden: true, "aria-label": t("runs") }, el("h2", { textContent: t("runs") }), filter, list);
   let [runs, picked, told] = [[], new Map(), ""];
 
   function show(all, chosen) {

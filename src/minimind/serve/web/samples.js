@@ -32,7 +32,7 @@ export function sampleView() {
     told = JSON.stringify(rows);
     found.replaceChildren(...rows.map(({ color, name, step: at, prompt, text }) => el("article", {},
       el("small", { className: `key ${color}` }, el("span", { textContent: name }), at === step ? null : el("small", { textContent: ` · ${t("at_step", at)}` })),
-      el("p", { className: "prompt", textContent: prompt }), el("p", { textContent: text }))));
+      el("p", { className: "prompt", dir: "auto", textContent: prompt }), el("p", { dir: "auto", textContent: text }))));
   }
 
   return { node, show };

@@ -37,7 +37,7 @@ export function settingsPanel(settings, changed, close) {
     return field(t(name), input);
   });
   const system = el("textarea", {
-    rows: 3, name: "system", maxLength: 100000, value: settings.system, on: { input: () => keep("system", system.value) },
+    rows: 3, dir: "auto", name: "system", maxLength: 100000, value: settings.system, on: { input: () => keep("system", system.value) },
   });
   const boxes = el("div", { className: "boxes" });
   const node = el("aside", { className: "settings", hidden: true, id: "settings", "aria-label": t("settings") },

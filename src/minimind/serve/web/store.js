@@ -1,7 +1,8 @@
 // Conversations: how they are kept in this browser, sent to the server, and written to a file.
 //
-// A conversation: {id, title, updated, system, messages}, each under a name of its own, so that two tabs do not
-// overwrite one another's. A message: {role, content} of the user, and of the assistant also
+// A conversation: {id, title, updated, system, hasOwnSystem, messages}, each under a name of its own, so that two tabs do
+// not overwrite one another's. One that was imported with a system message keeps it; the others take the settings'.
+// A message: {role, content} of the user, and of the assistant also
 //   reasoning, error, note: "" | "stopped" | "cut", figures: null | {tokens, seconds}
 //   calls:   [{name, arguments, result, declined}], arguments as JSON text, result null until it is there
 //   tokens:  [[text, logprob, [[text, logprob], ...]], ...]
@@ -23,7 +24,7 @@ export const newCall = (name = "", args = "") => ({ name, arguments: args, resul
 // crypto.randomUUID is missing where the page comes over plain HTTP from another machine.
 const newId = () => Array.from(crypto.getRandomValues(new Uint32Array(4)), (part) => part.toString(36)).join("");
 
-export const newChat = () => ({ id: newId(), title: "", updated: 0, system: "", messages: [] });
+export const newChat = () => ({ id: newId(), title: "", updated: 0, system: "", hasOwnSystem: false, messages: [] });
 
 export function loadChats() {
   const chats = names("chat.").map((name) => readChat(read(name))).filter(Boolean);
@@ -43,7 +44,10 @@ export const forgetChat = (chat) => forget(`chat.${chat.id}`);
 function readChat(value) {
   const messages = list(value?.messages).map(readMessage).filter(Boolean);
   if (!messages.length) return null;
-  return { id: text(value.id, 64) || newId(), title: text(value.title, 200), updated: number(value.updated), system: text(value.system), messages };
+  return {
+    id: text(value.id, 64) || newId(), title: text(value.title, 200), updated: number(value.updated),
+    system: text(value.system), hasOwnSystem: value.hasOwnSystem === true, messages,
+  };
 }
 
 function readMessage(value) {
@@ -130,6 +134,7 @@ function fromMessages(rows) {
   }
   for (const call of chat.messages.flatMap(({ calls }) => calls)) call.declined = call.result === DECLINED;
   if (!chat.messages.length) throw new TypeError("messages");
+  chat.hasOwnSystem = Boolean(chat.system.trim());
   return chat;
 }
 

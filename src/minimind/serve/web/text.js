@@ -11,7 +11,7 @@ export function rich(text) {
   let [lines, isCode] = [[], false];
   const close = () => {
     const block = lines.join("\n");
-    if (isCode) nodes.push(el("pre", {}, el("code", { textContent: block })));
+    if (isCode) nodes.push(el("pre", { dir: "ltr" }, el("code", { textContent: block })));
     else if (block.trim()) nodes.push(el("div", {}, ...inline(block.replace(/^\n+|\n+$/g, ""))));
     lines = [];
   };
@@ -28,6 +28,6 @@ export function rich(text) {
 function inline(text) {
   return text.split(MARKED).filter(Boolean).map((part) => {
     if (!MARKED.test(part)) return part;
-    return part[0] === "`" ? el("code", { textContent: part.slice(1, -1) }) : el("strong", { textContent: part.slice(2, -2) });
+    return part[0] === "`" ? el("code", { dir: "ltr", textContent: part.slice(1, -1) }) : el("strong", { textContent: part.slice(2, -2) });
   });
 }

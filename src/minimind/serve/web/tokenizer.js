@@ -10,7 +10,7 @@ const MOST = 20000;
 
 export function mountTokenizer(root) {
   const before = read("tokenizers");
-  const input = el("textarea", { rows: 4, maxLength: MOST, value: t("sampleText"), "aria-label": t("typeText"), on: { input: later } });
+  const input = el("textarea", { rows: 4, dir: "auto", maxLength: MOST, value: t("sampleText"), "aria-label": t("typeText"), on: { input: later } });
   const selects = ["of", "compare"].map((word) => el("select", { "aria-label": t(word), on: { change: picked } }));
   const results = selects.map(() => el("section", { "aria-live": "polite" }));
   const notice = el("div");

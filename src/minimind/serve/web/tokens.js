@@ -7,17 +7,19 @@ import { t } from "./words.js";
 const EDGES = [0.05, 0.2, 0.5, 0.9];
 const GAP = 6;
 
-/** tokens: [[text, logprob, [[text, logprob], ...]], ...] */
+/** {node, update}: `update` shows the tokens that have come since.
+ * tokens: [[text, logprob, [[text, logprob], ...]], ...] */
 export function tokenView(tokens) {
   const tip = el("div", { className: "tip", role: "status", hidden: true });
-  const view = el("div", { className: "text tokens", role: "group", "aria-label": t("tokenView") });
-  tokens.forEach(([text, logprob], index) => {
+  const view = el("div", { className: "text tokens", dir: "auto", role: "group", "aria-label": t("tokenView") });
+  const spans = [];
+  const update = () => tokens.slice(spans.length).forEach(([text, logprob]) => {
     const grade = EDGES.filter((edge) => Math.exp(logprob) >= edge).length;
     // One stop for the tab key; the arrow keys go on from there.
-    view.append(el("span", { className: `token p${grade}`, tabIndex: index ? -1 : 0, textContent: spelled(text) }));
+    spans.push(el("span", { className: `token p${grade}`, tabIndex: spans.length ? -1 : 0, textContent: spelled(text) }));
+    view.append(spans.at(-1));
     if (text.endsWith("\n")) view.append("\n");
   });
-  const spans = [...view.children];
   const place = (event) => spans.indexOf(event.target);
   const show = (index) => {
     if (index >= 0) point(tip, spans[index], tokens[index]);
@@ -35,7 +37,7 @@ export function tokenView(tokens) {
     next.tabIndex = 0;
     next.focus();
   });
-  return el("div", { className: "token-view" }, view, tip);
+  return { node: el("div", { className: "token-view" }, view, tip), update };
 }
 
 function point(tip, span, [text, logprob, top]) {

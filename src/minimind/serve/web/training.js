@@ -27,7 +27,7 @@ export function mountTraining(root) {
   const axis = el("select", { "aria-label": t("axis"), on: { change: () => choose({ axis: axis.value }) } },
     ...AXES.map((name) => el("option", { value: name, textContent: t(`axis_${name}`), selected: name === options.axis })));
   const log = el("input", { type: "checkbox", checked: options.isLog, on: { change: () => choose({ isLog: log.checked }) } });
-  const tools = el("div", { className: "row tools" }, axis, el("label", { className: "check" }, log, t("log")));
+  const tools = el("div", { className: "row tools", hidden: true }, axis, el("label", { className: "check" }, log, t("log")));
   root.append(list.node, el("div", { className: "page" }, notice, table, tools, first, rest, samples.node));
   let [runs, timer, isShown, isFirst] = [[], 0, false, true];
 
@@ -101,7 +101,6 @@ export function mountTraining(root) {
     notice.replaceChildren(...(word ? [el("div", { className: "empty" }, el("p", { textContent: t(word) }),
       hasFolder ? null : el("pre", { textContent: "minimind serve runs/mine/sft --runs runs" }))] : []),
     ...(broken ? [el("p", { className: "note", textContent: t("broken", broken) })] : []));
-    tools.hidden = !picked.size || isEmpty;
     list.node.hidden = !runs.length;
   }
 
@@ -112,6 +111,7 @@ export function mountTraining(root) {
     first.replaceChildren(...drawn(FIRST.filter((key) => keys.has(key))));
     more.replaceChildren(...drawn(others));
     rest.hidden = !others.length;
+    tools.hidden = !keys.size;
     samples.show(chosen());
   }
 

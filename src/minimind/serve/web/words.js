@@ -40,6 +40,7 @@ const WORDS = {
   temperature: ["Temperature", "温度"], top_p: ["Top p", "Top p"], top_k: ["Top k", "Top k"], min_p: ["Min p", "Min p"],
   repetition_penalty: ["Repetition penalty", "重复惩罚"], max_tokens: ["Longest answer", "最长回答"], seed: ["Seed", "随机种子"],
   standard: ["default", "默认"], system: ["System message", "系统消息"],
+  ownSystem: ["This conversation's own system message", "此对话自带的系统消息"],
   tools: ["Tools", "工具"], toolsHint: ["What the model may ask for. You are asked before each call.", "模型可以请求的工具。每次调用前都会询问你。"],
   call: ["The model wants to use", "模型想使用"], called: ["Tool", "工具"], result: ["Result", "结果"],
   run: ["Run", "运行"], decline: ["Decline", "拒绝"], declined: ["You declined this call.", "你拒绝了此调用。"],unknownTool: ["This server has no such tool.", "此服务没有这个工具。"],
