@@ -220,8 +220,9 @@ def _hint(code: int, endpoint: Endpoint, *, has_key: bool) -> str:
         state = "has another key" if has_key else "is not set"
         return f"the key is taken from the environment variable {endpoint.api_key_env}, which {state}"
     if code == 404:
-        name = f", and the model's name {endpoint.name!r}" if endpoint.name else ", which ends in /v1 as a rule"
-        return f"check the address{name}"
+        end = "" if endpoint.url.rstrip("/").endswith("/v1") else ", which ends in /v1 as a rule"
+        name = f", and the model's name {endpoint.name!r}" if endpoint.name else ""
+        return f"check the address{end}{name}"
     return "check the address and the settings"
 
 

@@ -373,13 +373,17 @@ def test_models_health_and_metrics_are_told(client: openai.OpenAI, running: Runn
         assert 'minimind_generated_tokens_total{model="tiny"}' in reply.read().decode()
 
 
-def test_a_full_queue_is_429_and_takes_nothing() -> None:
+def test_a_full_queue_is_429_and_what_no_empty_one_could_take_is_400() -> None:
     with listen(make_service(max_rows=1, max_queue=2)) as server:
         with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
-            with pytest.raises(openai.RateLimitError, match="try again later"):
-                client.chat.completions.create(**asked({"n": 16}))
+            three = asked({"n": 3, "max_tokens": 900, "logit_bias": {"2": -100, "0": -100}})
+            running = client.chat.completions.create(**three, stream=True)
+            with running, pytest.raises(openai.RateLimitError, match="try again later"):
+                client.chat.completions.create(**asked({}))
             wait_for(lambda: server.service.runner.engines["tiny"].is_idle)
-            assert client.chat.completions.create(**asked({})).choices[0].message.content
+            assert len(client.chat.completions.create(**asked({"n": 3})).choices) == 3
+            with pytest.raises(openai.BadRequestError, match="of those beyond 1 at most 2 may wait"):
+                client.chat.completions.create(**asked({"n": 4}))
         assert server.service.runner.num_open == 0
 
 

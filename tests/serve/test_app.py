@@ -175,3 +175,35 @@ def test_sigterm_lets_streams_end(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_sigterm_lets_a_hundred_streams_end(folder: Path, tmp_path: Path) -> None:
     drain(folder, tmp_path / "log", 100)
+
+
+def test_a_second_ctrl_c_ends_the_answers_under_way_without_a_traceback(folder: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with serve(folder, log) as process:
+        wires = [connect(process.port) for _ in range(3)]
+        for wire in wires:
+            wire.sendall(request({**ASK, "max_tokens": 1000, "n": 16, "stream": True}))
+            assert wire.recv(20)
+        process.popen.send_signal(signal.SIGINT)
+        wait_for(lambda: "Ctrl-C again" in log.read_text(encoding="utf-8"))
+        process.popen.send_signal(signal.SIGINT)
+        assert process.popen.wait(20) == 130
+        for wire in wires:
+            wire.close()
+    said = log.read_text(encoding="utf-8").splitlines()
+    assert said == ["finishing 3 answers; Ctrl-C again ends them", "stopped by Ctrl-C"]
+
+
+def test_answers_that_take_too_long_at_the_end_are_cut_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(app, "DRAIN_SECONDS", 1)
+    with listen(make_service()) as server:
+        server.say("hello" * 50, pause=0.1)
+        with connect(server.port) as wire:
+            wire.sendall(request({**ASK, "model": "scripted", "stream": True}))
+            assert wire.recv(20)
+            server.server.should_exit = True
+            wait_for(lambda: server.service.runner.num_open == 0)
+    said = capsys.readouterr().err
+    assert "Cancel 1 running task(s)" in said and "Traceback" not in said

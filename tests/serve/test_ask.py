@@ -2,11 +2,13 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from minimind.conversation import Conversation, render_prompt
 from minimind.sampling import Sampling
 from minimind.serve.ask import chat_ask, completion_requests
+from minimind.serve.grammar import Guided
 from minimind.serve.problems import Problem
 from minimind.serve.schema import ChatBody, CompletionBody
 from minimind.tokenizer import Tokenizer
@@ -32,6 +34,37 @@ def test_a_chat_is_rendered_as_in_training(tokenizer: Tokenizer, tools: list[Any
     conversation = Conversation.parse(ROW, "row")
     assert ask.requests[0].prompt == render_prompt(conversation.messages, tools, tokenizer, thinking)
     assert ask.thinking is thinking and len(ask.marks) == (4 if tools else 2)
+    assert ask.requests[0].part == ("reasoning" if thinking else "content")
+
+
+def test_a_call_that_is_forced_is_open_from_the_start(tokenizer: Tokenizer) -> None:
+    body = ChatBody.model_validate({"model": "m", **ROW, "tools": TOOLS, "tool_choice": "required"})
+    [request] = chat_ask(body, tokenizer, DEFAULTS, 10_000).requests
+    assert request.part == "call"
+
+
+def guided(tokenizer: Tokenizer, **given: Any) -> Guided:
+    """An answer under the form that a body with tools asks for."""
+    body = ChatBody.model_validate({"model": "m", **ROW, "tools": TOOLS, **given})
+    guide = chat_ask(body, tokenizer, DEFAULTS, 10_000).requests[0].guide
+    assert guide is not None
+    return guide.begin()
+
+
+@pytest.mark.parametrize(("choice", "marks"), [("auto", ["<tool_call>"]), ("none", [])])
+def test_beside_json_tools_are_on_offer_still(tokenizer: Tokenizer, choice: str, marks: list[str]) -> None:
+    allowed = guided(tokenizer, response_format={"type": "json_object"}, tool_choice=choice).allowed()
+    assert allowed is not None
+    assert [tokenizer.decode([index]) for index in np.flatnonzero(allowed)] == [*marks, "{"]
+
+
+@pytest.mark.parametrize("wanted", [None, {"type": "json_object"}])
+def test_one_call_alone_is_one_and_then_the_end(tokenizer: Tokenizer, wanted: Any) -> None:
+    answer = guided(tokenizer, parallel_tool_calls=False, response_format=wanted)
+    for index in tokenizer.encode_with_control('<tool_call>\n{"name": "add", "arguments": {}}\n</tool_call>'):
+        answer.accept(index)
+    allowed = answer.allowed()
+    assert allowed is not None and np.flatnonzero(allowed).tolist() == [tokenizer.eos_id]
 
 
 def test_settings_are_the_clients_then_the_servers(tokenizer: Tokenizer) -> None:
@@ -40,6 +73,15 @@ def test_settings_are_the_clients_then_the_servers(tokenizer: Tokenizer) -> None
     assert first.sampling == Sampling(temperature=0.0, top_k=7, stop=("x",), seed=4, max_tokens=5)
     assert (first.stream, second.stream) == (0, 1) and first.prompt[0] == tokenizer.bos_id
     assert first.stop_ids == {tokenizer.eos_id, tokenizer.pad_id}
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, ("end",)), ([], ()), ("x", ("x",)), (["x", "y"], ("x", "y"))])
+def test_a_servers_stop_strings_hold_unless_a_request_has_its_own_or_wants_none(
+    tokenizer: Tokenizer, given: Any, expected: tuple[str, ...]
+) -> None:
+    body = CompletionBody(model="m", prompt="hello", stop=given)
+    [request] = completion_requests(body, tokenizer, Sampling(stop=("end",)), 100)
+    assert request.sampling.stop == expected
 
 
 def test_without_a_seed_each_request_has_another(tokenizer: Tokenizer) -> None:

@@ -184,17 +184,30 @@ def test_a_form_that_cannot_be_held_is_refused_and_no_error_of_the_server(
     assert caught.value.status == 400
 
 
-def test_the_queue_is_bounded_by_requests_and_by_tokens(model: Transformer, tokenizer: Tokenizer) -> None:
-    engine = Engine(model, tokenizer, max_rows=1, max_queue=3)
-    for _ in range(3):
-        engine.submit(Request(prompt=[1], sampling=GREEDY))
-    with pytest.raises(QueueFull, match="3 requests"):
-        engine.submit(Request(prompt=[1], sampling=GREEDY))
-    engine = Engine(model, tokenizer, max_queue_tokens=50)
-    engine.submit(Request(prompt=[1], sampling=GREEDY))
-    engine.submit(Request(prompt=[1], sampling=GREEDY))
-    with pytest.raises(QueueFull, match="42 tokens"):
-        engine.submit(Request(prompt=[1], sampling=GREEDY))
+@pytest.mark.parametrize("bound", [{"max_queue": 3}, {"max_queue_tokens": 3 * 21}])
+def test_what_waits_is_bounded_and_free_slots_are_no_waiting(
+    model: Transformer, tokenizer: Tokenizer, bound: dict[str, int]
+) -> None:
+    engine, one = Engine(model, tokenizer, max_rows=2, **bound), Request(prompt=[1], sampling=GREEDY)
+    engine.require_room([one] * 5)
+    with pytest.raises(UserError, match=r"6 answers at once .* these would be 4 with 84;"):
+        engine.require_room([one] * 6)
+    for num_steps in (0, 1):
+        for _ in range(5):
+            engine.submit(one)
+        for _ in range(num_steps):
+            engine.step()
+        with pytest.raises(QueueFull, match="3 requests with 63 tokens wait already"):
+            engine.submit(one)
+        assert len(list(engine.run())) == 5 * 20 - 2 * num_steps
+
+
+def test_a_request_may_wait_however_long_it_is(model: Transformer, tokenizer: Tokenizer) -> None:
+    engine, long = Engine(model, tokenizer, max_rows=1, max_queue_tokens=10), Request(prompt=[1], sampling=GREEDY)
+    engine.require_room([long] * 2)
+    assert engine.submit(long) != engine.submit(long)
+    with pytest.raises(QueueFull):
+        engine.submit(long)
 
 
 @pytest.mark.parametrize(

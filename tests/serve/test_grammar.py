@@ -79,6 +79,46 @@ def test_a_forced_call_goes_on_where_the_prompt_ends(head: str) -> None:
     assert json.loads(head + TOKENIZER.decode(said[:-1]))["name"] in ("add", 'n"ow')
 
 
+def told(ids: list[int]) -> tuple[str, list[dict[str, Any]]]:
+    """The text of an answer outside of its calls, and the calls."""
+    text, *calls = TOKENIZER.decode(ids).split("<tool_call>")
+    assert all(call.removesuffix("\n").endswith("</tool_call>") for call in calls)
+    return text, [json.loads(call.partition("</tool_call>")[0]) for call in calls]
+
+
+@pytest.mark.parametrize("parallel", [True, False])
+def test_an_answer_is_json_or_calls_where_there_are_tools(parallel: bool) -> None:
+    guide = GRAMMARS.for_answer(POINT, TOOLS, parallel=parallel)
+    open_call = TOKENIZER.control("<tool_call>")
+    allowed = Guided(guide).allowed()
+    assert allowed is not None
+    assert set(np.flatnonzero(allowed)) == {open_call, *TOKENIZER.encode("{")}
+    found = [told(babble(guide, seed, start=(open_call,), most=5000)) for seed in range(12)]
+    assert all(not text.strip() and calls for text, calls in found)
+    assert {call["name"] for _, calls in found for call in calls} == {"add", 'n"ow'}
+    assert (max(len(calls) for _, calls in found) > 1) is parallel
+    thought = babble(GRAMMARS.for_answer(POINT, TOOLS, thinking=True), 1, start=(TOKENIZER.control("</think>"),))
+    assert TOKENIZER.decode(thought[1:]).startswith(("\n\n{", "\n\n<tool_call>"))
+
+
+@pytest.mark.parametrize("parallel", [True, False])
+def test_only_the_end_follows_a_call_where_there_may_be_one_alone(parallel: bool) -> None:
+    guided = Guided(GRAMMARS.for_calls(TOOLS, parallel=parallel))
+    call = '<tool_call>\n{"name": "n\\"ow", "arguments": {}}\n</tool_call>'
+    for index in TOKENIZER.encode_with_control(call):
+        guided.accept(index)
+    allowed = guided.allowed()
+    assert allowed is None if parallel else np.flatnonzero(allowed).tolist() == [TOKENIZER.eos_id]  # type: ignore
+
+
+def test_a_tool_without_parameters_is_given_no_arguments() -> None:
+    tools = [{"type": "function", "function": {"name": "now"}}]
+    head = '\n{"name": "now", "arguments":'
+    for seed in range(3):
+        said = babble(GRAMMARS.for_calls(tools, TOKENIZER.encode(head)), seed)
+        assert json.loads(head + TOKENIZER.decode(said[:-1]))["arguments"] == {}
+
+
 def deep(levels: int) -> dict[str, Any]:
     schema: dict[str, Any] = {}
     for _ in range(levels):

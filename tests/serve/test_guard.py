@@ -104,6 +104,15 @@ def test_names_of_this_machine_are_welcome_and_so_is_its_own_page(running: Runni
     assert ask(running, "GET", "/v1/models", Host=host, Origin=f"http://{host}")[0] == 200
 
 
+def test_a_server_that_listens_everywhere_is_called_by_any_address_and_by_no_foreign_name(running: Running) -> None:
+    with listen(make_service(), Policy(by_address=True)) as everywhere:
+        for host in ("192.0.2.2:8000", "[2001:db8::1]:8000"):
+            assert ask(everywhere, "GET", "/v1/models", Host=host)[0] == 200
+            assert ask(running, "GET", "/v1/models", Host=host)[0] == 400
+        for host in ("evil.example", "192.0.2.2.evil.example"):
+            assert ask(everywhere, "GET", "/v1/models", Host=host)[0] == 400
+
+
 @pytest.mark.parametrize(
     ("body", "status"),
     [

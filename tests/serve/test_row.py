@@ -3,7 +3,8 @@
 import pytest
 
 from minimind.sampling import Sampling
-from minimind.serve.request import Event, Request, TokenScore
+from minimind.serve.answer import answer_marks
+from minimind.serve.request import Event, Part, Request, TokenScore
 from minimind.serve.row import Row
 from minimind.tokenizer import Tokenizer
 
@@ -52,3 +53,36 @@ def test_scores_of_the_prompt_come_once_and_first(tokenizer: Tokenizer) -> None:
     first, second = row.take(60, [TokenScore(60, -2.0, ())]), row.take(61, ())
     assert [score.id for score in first.scores] == [1, 50, 60] and first.scores[0].logprob is None
     assert list(second.scores) == []
+
+
+CALL = '<tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call>'
+
+
+@pytest.mark.parametrize("stop", ["\n", "\n\n", ".", "}"])
+@pytest.mark.parametrize(
+    ("part", "hidden"),
+    [
+        ("content", "\n\n"),
+        ("reasoning", "\na.\n\nb.\n</think>\n\n"),
+        ("content", f"{CALL}\n{CALL}\n"),
+        ("reasoning", f"a.\n</think>\n\n{CALL}\n"),
+        ("call", CALL.removeprefix("<tool_call>")),
+    ],
+)
+def test_stop_strings_cut_what_a_reader_sees_and_nothing_else(
+    tokenizer: Tokenizer, part: Part, hidden: str, stop: str
+) -> None:
+    marks = answer_marks(tokenizer, tools=True)
+    sampling = Sampling(stop=(stop,), max_tokens=1000)
+    request = Request(prompt=[1], sampling=sampling, marks=frozenset(marks), part=part)
+    ids = tokenizer.encode_with_control(f"{hidden}hello{stop}there")
+    events = taken(request, tokenizer, ids, capacity=2000)
+    assert "".join(event.text + marks.get(event.mark or -1, "") for event in events) == f"{hidden}hello"
+    assert events[-1].finish_reason == "stop"
+
+
+def test_stop_strings_cut_a_text_without_parts_wherever_they_are(tokenizer: Tokenizer) -> None:
+    """As `generation.complete` does."""
+    request = Request(prompt=[1], sampling=Sampling(stop=("\n",)))
+    [*_, last] = taken(request, tokenizer, tokenizer.encode("\nhello"))
+    assert (last.text, last.finish_reason) == ("", "stop")

@@ -19,7 +19,7 @@ from minimind.adapters import fingerprint, save_adapter
 from minimind.checkpoint import load_model, save_checkpoint
 from minimind.cli import parse
 from minimind.conversation import Conversation
-from minimind.errors import CheckpointError, ConfigError
+from minimind.errors import CheckpointError, ConfigError, UserError
 from minimind.lora import LoraConfig, add_lora, lora_weights
 from minimind.model import ModelConfig, Transformer
 from minimind.stages.chat import run
@@ -224,6 +224,15 @@ def test_a_server_that_fails_does_not_end_the_program(talk: Talk, server: Script
     assert [m.content for m in saved("a")[0].messages] == ["two", "upon a time"]
 
 
+def test_a_pipe_of_questions_that_all_fail_is_an_error(talk: Talk, server: ScriptedServer) -> None:
+    words = ("--url", server.url.removesuffix("/v1"), "--endpoint.name", "tiny")
+    server.say(*[plain(b"nothing", 404)] * 2, streamed("hello"))
+    with pytest.raises(UserError, match="none of the questions was answered"):
+        talk("one", model="", words=words)
+    output = talk("two", "three", model="", words=words)
+    assert "check the address, which ends in /v1 as a rule, and the model's name 'tiny'" in output and "hello" in output
+
+
 def test_one_side_to_talk_with_is_expected(talk: Talk, server: ScriptedServer) -> None:
     both = ("--url", server.url, "--endpoint.url", server.url)
     for model, words in (
@@ -239,6 +248,17 @@ def test_one_side_to_talk_with_is_expected(talk: Talk, server: ScriptedServer) -
     server.say(models("a", "b"))
     with pytest.raises(ConfigError, match="the models are a, b; choose one"):
         talk(model="", words=("--endpoint.url", server.url))
+
+
+def test_a_servers_address_may_stand_before_its_other_options(talk: Talk, server: ScriptedServer) -> None:
+    """As the advice says to who gives --url alone, and the server has several models."""
+    server.say(models("a", "b"), streamed("hello"))
+    with pytest.raises(ConfigError, match=r"choose one with --endpoint\.name"):
+        talk(model="", words=("--url", server.url))
+    assert talk("hello", model="", words=("--url", server.url, "--endpoint.name", "b")) == "hello\n\n"
+    assert server.asked[1][1]["model"] == "b"
+    with pytest.raises(ConfigError, match="address is missing: set it with --url"):
+        talk(model="", words=("--endpoint.name", "b"))
 
 
 def test_adapters_are_not_a_servers_matter(talk: Talk, server: ScriptedServer) -> None:

@@ -62,6 +62,12 @@ def test_nothing_behind_a_stop_string_is_said() -> None:
     assert join(said).content == "hello the" and ending.is_whole
 
 
+def test_stop_strings_cut_what_is_read_and_not_what_is_thought() -> None:
+    ids = TOKENIZER.encode_with_control("one\ntwo\n</think>\n\nhello\nthere")
+    said, ending = answer(ids, thinking=True, stop=("\n",))
+    assert join(said) == Message("assistant", "hello", "one\ntwo") and ending.is_whole
+
+
 def test_an_answer_cut_short_is_not_whole_and_keeps_what_was_held_back() -> None:
     said, ending = answer(TOKENIZER.encode_with_control(f"{CALL[:25]} hello"), max_tokens=9)
     assert not ending.is_whole and ending.note == "cut after 9 tokens by --sampling.max_tokens"

@@ -7,21 +7,20 @@ text is looked at once. The newlines around reasoning and before a call belong t
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 from minimind.chat_template import CALL_MARKS, THINK_MARKS
 from minimind.messages import Message, ToolCall
-from minimind.serve.request import Event
+from minimind.serve.request import Event, Part
 from minimind.tokenizer import Tokenizer
 
-__all__ = ["AnswerReader", "Delta", "answer_marks", "join"]
+__all__ = ["AnswerReader", "Delta", "answer_marks", "join", "part_behind"]
 
 
 @dataclass(frozen=True)
 class Delta:
     """A piece of an answer: text of one kind, or a whole tool call."""
 
-    kind: Literal["reasoning", "content", "call"]
+    kind: Part
     text: str = ""
     call: ToolCall | None = None
 
@@ -40,6 +39,19 @@ def answer_marks(tokenizer: Tokenizer, *, tools: bool) -> dict[int, str]:
     return {tokenizer.control(name): name for name in names if name in tokenizer.control_names}
 
 
+def part_behind(part: Part, mark: str, *, is_start: bool) -> Part:
+    """The part that a mark leads to; the same one where the mark means nothing.
+
+    is_start:  the part holds nothing yet but newlines
+    """
+    if part != "content":
+        closing = CALL_MARKS[1] if part == "call" else THINK_MARKS[1]
+        return "content" if mark == closing else part
+    if mark == CALL_MARKS[0]:
+        return "call"
+    return "reasoning" if mark == THINK_MARKS[0] and is_start else "content"
+
+
 class AnswerReader:
     """Reads one answer.
 
@@ -49,7 +61,7 @@ class AnswerReader:
 
     def __init__(self, marks: dict[int, str], *, thinking: bool = False) -> None:
         self._marks = marks
-        self._part: Literal["reasoning", "content", "call"] = "reasoning" if thinking else "content"
+        self._part: Part = "reasoning" if thinking else "content"
         self._is_start = True
         self._newlines = 0
         self._body: list[str] = []
@@ -93,22 +105,18 @@ class AnswerReader:
 
     def _turn(self, mark: str) -> Iterator[Delta]:
         """A tag: what it ends, and what begins."""
-        if self._part == "call":
-            if mark == CALL_MARKS[1]:
-                yield from self._close_call()
-            else:
-                self._body.append(mark)
-        elif mark == CALL_MARKS[0] and self._part == "content":
+        part = part_behind(self._part, mark, is_start=self._is_start)
+        if part == self._part:
+            # Marks of calls in the wrong place are text, and within a call all marks are.
+            if part == "call" or mark not in THINK_MARKS:
+                yield from self._take(mark)
+        elif self._part == "call":
+            yield from self._close_call()
+        else:
             # The newline before a call is the format's, others are the model's.
-            if self._newlines > 1 and not self._is_start:
+            if part == "call" and self._newlines > 1 and not self._is_start:
                 yield Delta("content", "\n" * (self._newlines - 1))
-            self._begin("call")
-        elif mark == THINK_MARKS[0] and self._part == "content" and self._is_start:
-            self._begin("reasoning")
-        elif mark == THINK_MARKS[1] and self._part == "reasoning":
-            self._begin("content")
-        elif mark not in THINK_MARKS:
-            yield from self._take(mark)
+            self._begin(part)
 
     def _close_call(self) -> Iterator[Delta]:
         try:
@@ -126,6 +134,6 @@ class AnswerReader:
         self._is_start = False
         yield Delta("content", text)
 
-    def _begin(self, part: Literal["reasoning", "content", "call"]) -> None:
+    def _begin(self, part: Part) -> None:
         self._part, self._is_start, self._newlines = part, True, 0
         self._body = []

@@ -57,6 +57,7 @@ class Service:
         """All of them, or none. Errors: Problem"""
         streams: list[Stream] = []
         try:
+            self.engine(model).require_room(requests)
             for request in requests:
                 streams.append(self.runner.open(model, request))
         except UserError as error:

@@ -6,6 +6,9 @@ closed.
 
 import asyncio
 import gc
+import logging
+import socket
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -66,8 +69,26 @@ def run_server(app: ASGIApp, host: str, port: int) -> None:
     make_server(app, host, port).run()
 
 
+class _Server(uvicorn.Server):
+    """uvicorn's server, which says what it waits for at its end, and not a word of answers that are cut then."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if count := len(self.server_state.tasks):
+            answers = "1 answer" if count == 1 else f"{count} answers"
+            print(f"finishing {answers}; Ctrl-C again ends them", file=sys.stderr, flush=True)
+        log = logging.getLogger("uvicorn.error")
+        log.addFilter(_is_no_cancellation)
+        await super().shutdown(sockets)
+        # What still runs is cancelled now, and starlette would send the traceback of that as a message.
+        log.disabled = self.force_exit
+
+
+def _is_no_cancellation(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
+
+
 def make_server(app: ASGIApp, host: str, port: int) -> uvicorn.Server:
-    return uvicorn.Server(
+    return _Server(
         uvicorn.Config(
             cast(Any, app),
             host=host,

@@ -79,6 +79,7 @@ def chat_ask(
             room,
             limit=limit,
             marks=frozenset(marks),
+            part="call" if forced else "reasoning" if thinking else "content",
             num_top=num_top,
             guide=guide,
         ),
@@ -96,8 +97,9 @@ def _guide(
     grammars: Grammars,
     tokenizer: Tokenizer,
 ) -> Guide | None:
-    """The form of the answer: a call that is forced, JSON as a whole, or calls as they come. Errors: Problem"""
+    """The form of the answer: a call that is forced, JSON or else calls, or calls as they come. Errors: Problem"""
     wanted = body.response_format
+    parallel = body.parallel_tool_calls is not False
     try:
         if forced:
             return grammars.for_calls(tools, tokenizer.encode(forced))
@@ -105,8 +107,8 @@ def _guide(
             if wanted.type == "json_schema" and wanted.json_schema is None:
                 raise ValueError("json_schema is missing")
             schema = {"type": "object"} if wanted.json_schema is None else wanted.json_schema.schema_
-            return grammars.for_answer(schema, thinking=thinking)
-        return grammars.for_calls(tools) if tools else None
+            return grammars.for_answer(schema, tools, thinking=thinking, parallel=parallel)
+        return grammars.for_calls(tools, parallel=parallel) if tools else None
     except ValueError as error:
         param = "tools" if forced or wanted is None else "response_format"
         raise Problem(400, f"{param}: {error}", param=param, code="invalid_schema") from None
@@ -218,7 +220,8 @@ def _sampling(body: GenerationBody, defaults: Sampling, limit: int | None) -> Sa
     if given.get("top_p") == 0:
         given |= {"top_p": 1.0, "temperature": 0.0}
     given["top_k"] = max(given.get("top_k", defaults.top_k), 0)
-    stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or defaults.stop)
+    given_stop = defaults.stop if body.stop is None else body.stop
+    stop = (given_stop,) if isinstance(given_stop, str) else tuple(given_stop)
     # Without a seed each answer is another one.
     seed = secrets.randbits(31) if body.seed is None else body.seed
     try:

@@ -68,7 +68,7 @@ class Engine:
         self.slots = Slots(model.config, max_rows, self.capacity, device=model.output_weight.device)
         with torch.inference_mode():
             self._forward = Forward(model, self.slots)
-        self._max_queue, self._max_queue_tokens = max_queue, max_queue_tokens
+        self._max_rows, self._max_queue, self._max_queue_tokens = max_rows, max_queue, max_queue_tokens
         self._prefill_tokens = prefill_tokens
         self._queue: deque[Row] = deque()
         self._queue_tokens = 0
@@ -94,14 +94,26 @@ class Engine:
         self._require_fit(request)
         row = Row(next(self._numbers), request, self.tokenizer, self.capacity)
         with self._lock:
-            tokens = self._queue_tokens + row.num_tokens
-            if len(self._queue) >= self._max_queue or (self._queue and tokens > self._max_queue_tokens):
-                raise QueueFull(
-                    f"{len(self._queue)} requests with {self._queue_tokens:,} tokens wait already; try again later"
-                )
+            # The first in the queue do not wait where slots are free: the next step takes them.
+            num_free = self.slots.num_free
+            if (num_waiting := len(self._queue) - num_free) >= 0:
+                tokens = self._queue_tokens - sum(one.num_tokens for one in itertools.islice(self._queue, num_free))
+                if not self._has_room(num_waiting + 1, tokens + row.num_tokens):
+                    raise QueueFull(f"{num_waiting} requests with {tokens:,} tokens wait already; try again later")
             self._queue.append(row)
-            self._queue_tokens = tokens
+            self._queue_tokens += row.num_tokens
         return row.number
+
+    def require_room(self, requests: Sequence[Request]) -> None:
+        """Errors: UserError for so many at once that no quiet hour would help."""
+        waiting = requests[self._max_rows :]
+        tokens = sum(request.num_tokens(self.capacity) for request in waiting)
+        if not self._has_room(len(waiting), tokens):
+            raise UserError(
+                f"{len(requests)} answers at once are too many: of those beyond {self._max_rows} at most "
+                f"{self._max_queue} may wait, with {self._max_queue_tokens:,} tokens, and these would be "
+                f"{len(waiting)} with {tokens:,}; ask for fewer, or shorter ones"
+            )
 
     def cancel(self, number: int) -> None:
         """Stop a request before the next step; of one that has ended already nothing is known, and nothing happens."""
@@ -139,6 +151,10 @@ class Engine:
             waiting, self._queue, self._queue_tokens = list(self._queue), deque(), 0
         return [self._fail(row, reason) for row in [*self._rows, *waiting]]
 
+    def _has_room(self, num_waiting: int, tokens: int) -> bool:
+        """May so many wait? One may, however long it is."""
+        return num_waiting <= self._max_queue and (num_waiting <= 1 or tokens <= self._max_queue_tokens)
+
     def _require_fit(self, request: Request) -> None:
         size, prompt = len(request.prompt), request.prompt
         if not size:
@@ -170,9 +186,9 @@ class Engine:
             with self._lock:
                 row = self._queue.popleft()
                 self._queue_tokens -= row.num_tokens
-            # The scores of a prompt need all its states anew.
-            prompt = np.array(row.request.prompt, np.int32)
-            row.slot, kept = self.slots.acquire(prompt, reuse=not row.request.score_prompt)
+                # The scores of a prompt need all its states anew.
+                prompt = np.array(row.request.prompt, np.int32)
+                row.slot, kept = self.slots.acquire(prompt, reuse=not row.request.score_prompt)
             row.pending = list(row.request.prompt[kept:])
             self._rows.append(row)
             self.counters.note_prompt(len(prompt), kept)

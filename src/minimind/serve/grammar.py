@@ -36,6 +36,8 @@ LIMITS: dict[str, Any] = {
     "max_grammar_size": 50_000,
     "verbose_errors": False,
 }
+# What a tool takes that names none, as OpenAI has it.
+NO_PARAMETERS: dict[str, Any] = {"properties": {}, "additionalProperties": False}
 # As `json.dumps` writes, which is what models are trained on.
 SPACING = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
@@ -94,33 +96,54 @@ class Grammars:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
 
-    def for_answer(self, schema: Mapping[str, Any], *, thinking: bool = False) -> Guide:
-        """The whole answer is JSON of this schema, behind the reasoning if there is some."""
+    def for_answer(
+        self,
+        schema: Mapping[str, Any],
+        tools: Sequence[Mapping[str, Any]] = (),
+        *,
+        thinking: bool = False,
+        parallel: bool = True,
+    ) -> Guide:
+        """The whole answer is JSON of this schema, or calls of the tools; behind the reasoning if there is some."""
+        rules = [f"json: {_json(schema)}"]
+        if tools:
+            mark = self._tokenizer.control(CALL_MARKS[0])
+            rules += [f"marked: <[{mark}]> call", *self._call_rules(tools)]
+        calls = "" if not tools else ' | marked ("\\n" marked)*' if parallel else " | marked"
+        start = f"answer: json{calls}"
         if not thinking:
-            return self._guide(f"start: {_json(schema)}")
+            return self._guide("\n".join(["start: answer", start, *rules]))
         trigger = self._tokenizer.control("</think>")
-        return self._guide(f'start: "\\n\\n" {_json(schema)}', trigger=trigger)
+        return self._guide("\n".join(['start: "\\n\\n" answer', start, *rules]), trigger=trigger)
 
-    def for_calls(self, tools: Iterable[Mapping[str, Any]], forced: Sequence[int] | None = None) -> Guide:
+    def for_calls(
+        self, tools: Iterable[Mapping[str, Any]], forced: Sequence[int] | None = None, *, parallel: bool = True
+    ) -> Guide:
         """Calls of these tools are JSON of their parameters' schemas.
 
-        forced:  what a call begins with that the prompt has opened already; the answer is then this one call
+        forced:    what a call begins with that the prompt has opened already; the answer is then this one call
+        parallel:  more may follow the first one; else it ends the answer
         """
+        lark = "\n".join(["start: call", *self._call_rules(tools)])
+        if forced is None:
+            return self._guide(lark, trigger=self._tokenizer.control(CALL_MARKS[0]), repeats=parallel)
+        guide = self._guide(lark)
+        if not guide.matcher.consume_tokens(list(forced)):
+            raise ValueError("no call begins so")
+        return guide
+
+    def _call_rules(self, tools: Iterable[Mapping[str, Any]]) -> list[str]:
+        """The rule `call`: what stands behind the opening mark, the closing one included."""
         close = self._tokenizer.control(CALL_MARKS[1])
         rules, names = [], []
         for place, tool in enumerate(tools):
             function = tool["function"]
             head = json.dumps(f'\n{{"name": {json.dumps(function["name"])}, "arguments": ')
-            parameters = {"type": "object", **(function.get("parameters") or {})}
+            given = function.get("parameters")
+            parameters = {"type": "object", **(NO_PARAMETERS if given is None else given)}
             names.append(f"call{place}")
             rules.append(f'call{place}: {head} {_json(parameters, lenient=True)} "}}\\n" <[{close}]>')
-        lark = "\n".join([f"start: {' | '.join(names)}", *rules])
-        if forced is None:
-            return self._guide(lark, trigger=self._tokenizer.control(CALL_MARKS[0]), repeats=True)
-        guide = self._guide(lark)
-        if not guide.matcher.consume_tokens(list(forced)):
-            raise ValueError("no call begins so")
-        return guide
+        return [f"call: {' | '.join(names)}", *rules]
 
     def _guide(self, lark: str, **when: Any) -> Guide:
         limits = llguidance.LLParserLimits(**LIMITS)

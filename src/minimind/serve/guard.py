@@ -8,6 +8,7 @@ key only paths that are listed are open, and a new route is closed until it is l
 
 import asyncio
 import hmac
+import ipaddress
 import json
 import logging
 from collections.abc import Collection, Iterable
@@ -45,12 +46,15 @@ HEADERS = (
 
 @dataclass(frozen=True)
 class Policy:
-    """hosts: names by which this server may be called, without port
-    key:   what a client has to show; None on loopback
-    open:  paths that need no key
+    """hosts:       names by which this server may be called, without port
+    by_address:  whether any address will do, too, for a server that listens on all of its machine's: names can be
+                 made to lead here by strangers, addresses cannot
+    key:         what a client has to show; None on loopback
+    open:        paths that need no key
     """
 
     hosts: Collection[str] = LOOPBACK
+    by_address: bool = False
     key: str | None = None
     open: Collection[str] = ("/health",)
     max_body_bytes: int = MAX_BODY_BYTES
@@ -106,7 +110,7 @@ class Guard:
             # Where a proxy reads the one and this server the other, the rest of the body is a request of its own.
             raise Problem(400, "Content-Length and Transfer-Encoding are given both", code=TWO_LENGTHS)
         hosts = headers.get(b"host", [])
-        if len(hosts) != 1 or _host_name(hosts[0]) not in self._policy.hosts:
+        if len(hosts) != 1 or not self._is_own(_host_name(hosts[0])):
             raise Problem(
                 400,
                 "the Host header does not name this server, which may be started with --hosts NAME",
@@ -119,6 +123,9 @@ class Guard:
         kinds = headers.get(b"content-type", [""])
         if scope["method"] in ("POST", "PUT", "PATCH") and kinds[0].split(";")[0].strip().lower() != "application/json":
             raise Problem(400, "Content-Type: expected application/json", code="invalid_content_type")
+
+    def _is_own(self, host: str) -> bool:
+        return host in self._policy.hosts or (self._policy.by_address and _is_address(host))
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         """All of the body, bounded in size and time. Errors: Problem"""
@@ -192,3 +199,11 @@ def _host_name(host: str) -> str:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:
         return ""
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

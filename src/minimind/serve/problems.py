@@ -13,6 +13,8 @@ TWO_LENGTHS = "two_lengths"
 _TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 
 _BRANCHES = {"str", "int", "NamedChoice"}
+# What a branch says to a value of another kind.
+_MISFITS = ("_type", "_parsing", "literal_error")
 
 
 class Problem(Exception):
@@ -44,13 +46,25 @@ def problem_reply(problem: Problem) -> JSONResponse:
 
 def validation_problem(errors: Sequence[Any]) -> Problem:
     """The first of pydantic's errors, without what was sent: it may be long, or secret."""
-    error = errors[0]
-    # A union names the branch that failed, too; the field is what the client knows.
-    place = [str(part) for part in error.get("loc", ()) if part != "body"]
-    field = ".".join(part for part in place if (part.isidentifier() or part.isdigit()) and part not in _BRANCHES)
+    place = _place(errors[0])
+    # A union has an error for each branch; what was sent was meant for the one that took most of it.
+    error = max((other for other in errors if _place(other)[: len(place)] == place), key=_taken)
+    field = ".".join(_place(error))
     message = str(error.get("msg", "is wrong"))
     if error.get("type") == "json_invalid":
         return Problem(400, "the body is not JSON", code="invalid_json")
     if error.get("type") == "extra_forbidden":
         message = "is not supported by this server"
     return Problem(400, f"{field[:200] or 'the body'}: {message}", param=field[:200] or None, code="invalid_value")
+
+
+def _place(error: Any) -> list[str]:
+    """The field. A union names the branch that failed, too; the field is what the client knows."""
+    parts = [str(part) for part in error.get("loc", ()) if part != "body"]
+    return [part for part in parts if (part.isidentifier() or part.isdigit()) and part not in _BRANCHES]
+
+
+def _taken(error: Any) -> tuple[bool, list[int]]:
+    """How much was taken before the error: whether the kind was right, and how far into lists it went."""
+    is_right = not str(error.get("type", "")).endswith(_MISFITS)
+    return is_right, [part for part in error.get("loc", ()) if isinstance(part, int)]

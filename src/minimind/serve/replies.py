@@ -80,7 +80,9 @@ class ChatChoice:
             scores += [_chat_score(score, self._tokenizer) for score in event.scores]
             if event.finish_reason is not None:
                 deltas += self._reader.finish()
-                self.finish_reason = "tool_calls" if self._reader.num_calls else event.finish_reason
+                # A call behind a whole one may be what was cut.
+                is_cut = event.finish_reason == "length"
+                self.finish_reason = "tool_calls" if self._reader.num_calls and not is_cut else event.finish_reason
         self._deltas += deltas
         self._scores += scores
         told = self._told(deltas)
@@ -151,7 +153,7 @@ class TextChoice:
     ) -> None:
         self._tokenizer = tokenizer
         self._index = index
-        self._scores = _TextScores(tokenizer) if has_scores else None
+        self._scores = _TextScores(tokenizer, 0 if echo is None else len(echo) - num_added) if has_scores else None
         self._num_skipped = num_added if echo is not None else 0
         self._echo = "" if echo is None else tokenizer.decode(echo[num_added:])
         self._texts: list[str] = []
@@ -185,11 +187,15 @@ class TextChoice:
 
 
 class _TextScores:
-    """OpenAI's older shape of log-probabilities: lists side by side."""
+    """OpenAI's older shape of log-probabilities: lists side by side.
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    num_echoed:  ids of the prompt in front; its special tokens are in the text, and those that are drawn are not
+    """
+
+    def __init__(self, tokenizer: Tokenizer, num_echoed: int) -> None:
         self._tokenizer = tokenizer
-        self._decoder = StreamDecoder(tokenizer)
+        self._num_echoed = num_echoed
+        self._decoder = StreamDecoder(tokenizer, skip_special=num_echoed == 0)
         self._offset = 0
         self.whole: dict[str, list[Any]] = {
             name: [] for name in ("tokens", "token_logprobs", "top_logprobs", "text_offset")
@@ -207,6 +213,10 @@ class _TextScores:
             part["top_logprobs"].append(top)
             part["text_offset"].append(self._offset)
             self._offset += len(self._decoder.push(score.id))
+            self._num_echoed -= 1
+            if self._num_echoed == 0:
+                self._offset += len(self._decoder.finish())
+                self._decoder = StreamDecoder(self._tokenizer, skip_special=True)
         for name, values in part.items():
             self.whole[name] += values
         return part

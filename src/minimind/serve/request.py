@@ -13,9 +13,11 @@ from minimind.sampling import Sampling
 if TYPE_CHECKING:
     from minimind.serve.grammar import Guide
 
-__all__ = ["Event", "FinishReason", "QueueFull", "Request", "TokenScore"]
+__all__ = ["Event", "FinishReason", "Part", "QueueFull", "Request", "TokenScore"]
 
 FinishReason = Literal["stop", "length", "cancelled", "error"]
+# Of a chat's answer; only the content is looked through for stop strings.
+Part = Literal["reasoning", "content", "call"]
 
 
 class QueueFull(UserError):
@@ -30,6 +32,7 @@ class Request:
     stream:             the number of its random stream, as in `generation.py`: same seed and stream, same text
     stop_ids:           ids that end it, part of no text
     marks:              control ids that are told as marks and not as text
+    part:               what the prompt leaves open of a chat's answer; None for text, which has no parts
     logit_bias:         added to the scores of these ids
     presence_penalty:   taken from the score of each id that was drawn already
     frequency_penalty:  taken from it once for each time
@@ -44,6 +47,7 @@ class Request:
     stream: int = 0
     stop_ids: frozenset[int] = frozenset()
     marks: frozenset[int] = frozenset()
+    part: Part | None = None
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
@@ -51,6 +55,10 @@ class Request:
     score_prompt: bool = False
     prompt_only: bool = False
     guide: "Guide | None" = None
+
+    def num_tokens(self, capacity: int) -> int:
+        """The most that it can come to hold, in a slot of this size."""
+        return min(len(self.prompt) + self.sampling.max_tokens, capacity)
 
 
 class TokenScore(NamedTuple):

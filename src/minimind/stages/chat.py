@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -29,6 +30,13 @@ from minimind.tools import TOOLS
 __all__ = ["ChatConfig", "run"]
 
 
+@dataclass(frozen=True)
+class _Server(Endpoint):
+    # Options and their words are the endpoint's; only that --url may stand for this one.
+    __doc__ = Endpoint.__doc__
+    url: str = ""
+
+
 class ChatConfig(Config):
     """Talk with a model, or with a server that answers as OpenAI's does: vLLM, SGLang, llama.cpp, `minimind serve`.
     Piped input is answered line by line, without a prompt or colours."""
@@ -37,7 +45,7 @@ class ChatConfig(Config):
 
     model: Path | None = Field(None, description="A run folder, a checkpoint, or a Hugging Face folder.")
     url: str = Field("", description="A server that answers in place of a model here, such as https://host/v1.")
-    endpoint: Endpoint | None = Field(None, description="The same with more to say of it, in place of url.")
+    endpoint: _Server | None = Field(None, description="More to say of the server; its url may stand here, too.")
     adapters: list[Path] = Field(
         [], description="LoRA runs or PEFT folders; the first is in use until /adapter chooses another, or none."
     )
@@ -51,15 +59,16 @@ class ChatConfig(Config):
 
 
 def run(config: ChatConfig) -> None:
-    """Talk until the input ends."""
+    """Talk until the input ends. Errors: UserError at the end of a pipe when none of its questions was answered"""
     for name in config.tools:
         if name not in TOOLS:
             close = nearest(name, TOOLS)
             hint = f"did you mean {close}?" if close else f"expected some of {', '.join(TOOLS)}"
             raise ConfigError(f"tools has {name!r}, which is no built-in tool; {hint}")
-    if sum(map(bool, (config.model, config.url, config.endpoint))) != 1:
-        raise ConfigError("expected one to talk with: a model's FOLDER, --url of a server, or --endpoint.url and .name")
-    answerer, adapters, title = _model(config) if config.model is not None else _server(config)
+    endpoint = _endpoint(config)
+    if (config.model is None) == (endpoint is None):
+        raise ConfigError("expected one to talk with: a model's FOLDER, or --url of a server")
+    answerer, adapters, title = _model(config) if endpoint is None else _server(config, endpoint)
     for stream in (sys.stdin, sys.stdout):
         # A pipe may bring any bytes, and a terminal may lack a character: neither is a reason to stop.
         with suppress(AttributeError):
@@ -80,6 +89,8 @@ def run(config: ChatConfig) -> None:
     for line in _typed(screen, config.history) if is_terminal else sys.stdin:
         if not chat.take(line.strip()):
             break
+    if not is_terminal and chat.num_failed and not chat.num_answered:
+        raise UserError("none of the questions was answered")
 
 
 def _model(config: ChatConfig) -> tuple[Answerer, Adapters, str]:
@@ -92,20 +103,35 @@ def _model(config: ChatConfig) -> tuple[Answerer, Adapters, str]:
     return LocalAnswerer(model, tokenizer, config.sampling), adapters, title
 
 
-def _server(config: ChatConfig) -> tuple[Answerer, None, str]:
+def _endpoint(config: ChatConfig) -> Endpoint | None:
+    """The server that the options name. Errors: ConfigError when its address is missing or given twice"""
+    endpoint = config.endpoint or _Server()
+    if config.url and endpoint.url:
+        raise ConfigError("expected one to talk with, got --url and --endpoint.url; leave one out")
+    if config.endpoint and not (config.url or endpoint.url):
+        raise ConfigError("the server's address is missing: set it with --url, such as --url https://host/v1")
+    url = config.url or endpoint.url
+    return replace(endpoint, url=url) if url else None
+
+
+def _server(config: ChatConfig, endpoint: Endpoint) -> tuple[Answerer, None, str]:
     if config.adapters:
         raise ConfigError("--adapters belong to a model here; a server has names for its own: --endpoint.name NAME")
-    endpoint = (config.endpoint or Endpoint(config.url)).named()
+    endpoint = endpoint.named()
     return RemoteAnswerer(endpoint, config.sampling), None, f"{endpoint.name} at {endpoint.url}"
 
 
 class _Chat:
-    """Answers questions and obeys commands."""
+    """Answers questions and obeys commands.
+
+    num_answered, num_failed:  questions, of those that were not stopped
+    """
 
     def __init__(self, dialogue: Dialogue, adapters: Adapters | None, screen: Screen) -> None:
         self._dialogue = dialogue
         self._adapters = adapters
         self._screen = screen
+        self.num_answered = self.num_failed = 0
         # In the order of /help; the first line of each docstring is its help.
         self._commands: dict[str, Callable[[str], None]] = {
             "help": self._help,
@@ -126,13 +152,21 @@ class _Chat:
                 self._obey(line)
             elif line:
                 # A second slash makes a command text again.
-                self._dialogue.ask(line.removeprefix("/") if line.startswith("//") else line)
-                self._screen.line()
+                self._ask(line.removeprefix("/") if line.startswith("//") else line)
         except UserError as error:
             self._screen.notice(f"error: {error}")
         except KeyboardInterrupt:
             self._screen.notice("stopped")
         return True
+
+    def _ask(self, text: str) -> None:
+        try:
+            self._dialogue.ask(text)
+        except UserError:
+            self.num_failed += 1
+            raise
+        self.num_answered += 1
+        self._screen.line()
 
     def _obey(self, line: str) -> None:
         name, _, rest = line[1:].partition(" ")

@@ -43,7 +43,8 @@ class LocalAnswerer:
         marks = answer_marks(self.tokenizer, tools=True)
         reader = AnswerReader(marks, thinking=thinking)
         stop_ids = self.tokenizer.end_ids
-        request = Request(prompt=prompt, sampling=self.sampling, stop_ids=stop_ids, marks=frozenset(marks))
+        part = "reasoning" if thinking else "content"
+        request = Request(prompt=prompt, sampling=self.sampling, stop_ids=stop_ids, marks=frozenset(marks), part=part)
         row = Row(0, request, self.tokenizer, self.context)
 
         def on_token(_: int, token: int) -> bool:

@@ -4,6 +4,7 @@ The address is this machine's own unless another is given, and then a key is wan
 it busy, and read what its model learnt.
 """
 
+import errno
 import ipaddress
 import os
 import socket
@@ -16,7 +17,7 @@ from pydantic import Field
 
 from minimind.checkpoint import find_checkpoint, load_model
 from minimind.config import Config
-from minimind.errors import ConfigError
+from minimind.errors import CheckpointError, ConfigError
 from minimind.sampling import Sampling
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["ServeConfig", "run"]
 
 MIN_KEY_LENGTH = 16
+MAX_NAMED = 5
 
 
 class ServeConfig(Config):
@@ -74,7 +76,7 @@ def run(config: ServeConfig) -> None:
     with ThreadPoolExecutor(1) as loader:
         engines = loader.submit(_load, config).result()
     hosts = (*LOOPBACK, config.host, socket.gethostname(), *config.hosts)
-    policy = Policy(hosts={name.lower() for name in hosts}, key=key)
+    policy = Policy(hosts={name.lower() for name in hosts}, by_address=_is_everywhere(config.host), key=key)
     app = build_app(Service(Runner(engines), config.sampling), policy, runs=config.runs)
     print(_welcome(config, port, list(engines), has_key=key is not None), flush=True)
     run_server(app, config.host, port)
@@ -104,7 +106,10 @@ def _models(config: ServeConfig) -> Mapping[str, tuple[Path, Path | None]]:
     models: dict[str, tuple[Path, Path | None]] = {}
     for adapter in (None, *config.adapters):
         folder = adapter or config.model
-        find_checkpoint(folder)
+        try:
+            find_checkpoint(folder)
+        except CheckpointError as error:
+            raise ConfigError(f"{error}{_runs_below(folder)}") from None
         name = (config.name if adapter is None else "") or folder.resolve().name
         if name in models:
             name = str(folder)
@@ -114,9 +119,22 @@ def _models(config: ServeConfig) -> Mapping[str, tuple[Path, Path | None]]:
     return models
 
 
+def _runs_below(folder: Path) -> str:
+    """A hint for who names a folder of runs."""
+    runs = sorted(str(path.parent) for path in folder.glob("*/checkpoints"))
+    more = f" and {len(runs) - MAX_NAMED} more" if len(runs) > MAX_NAMED else ""
+    return f"; the runs below it are {', '.join(runs[:MAX_NAMED])}{more}" if runs else ""
+
+
 def _key(config: ServeConfig) -> str | None:
     """The key, which is optional on loopback. Errors: ConfigError"""
     key = os.environ.get(config.key_env) or None
+    # No header carries any others, so nobody could show the key.
+    if key is not None and not all("!" <= character <= "~" for character in key):
+        raise ConfigError(
+            f"{config.key_env} has characters other than ASCII's letters, digits and signs; "
+            f"export {config.key_env}=$(openssl rand -hex 32)"
+        )
     if key is not None and len(key) < MIN_KEY_LENGTH:
         raise ConfigError(f"{config.key_env} has {len(key)} characters; expected at least {MIN_KEY_LENGTH}")
     if key is None and not _is_loopback(config.host):
@@ -134,6 +152,14 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def _is_everywhere(host: str) -> bool:
+    """Does it stand for all addresses of this machine?"""
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False
+
+
 def _free_port(host: str, port: int) -> int:
     """The port, once it is certain that it can be had: before the model is loaded. Errors: ConfigError"""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -142,13 +168,31 @@ def _free_port(host: str, port: int) -> int:
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise ConfigError(f"cannot listen on {host} port {port}: {error.strerror}; choose another --port") from None
+            option = "--port" if error.errno in (errno.EADDRINUSE, errno.EACCES) else "--host"
+            raise ConfigError(
+                f"cannot listen on {host} port {port}: {error.strerror}; choose another {option}"
+            ) from None
         return probe.getsockname()[1]
+
+
+def _own_address(everywhere: str) -> str:
+    """An address by which a server that listens everywhere can be called: what a packet from here would bear."""
+    family, far, near = (
+        (socket.AF_INET6, "2001:db8::1", "::1") if ":" in everywhere else (socket.AF_INET, "192.0.2.1", "127.0.0.1")
+    )
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            # Nothing is sent.
+            probe.connect((far, 9))
+        except OSError:
+            return near
+        return probe.getsockname()[0]
 
 
 def _welcome(config: ServeConfig, port: int, names: list[str], *, has_key: bool) -> str:
     """The address, and something to try."""
-    host = f"[{config.host}]" if ":" in config.host else config.host
+    host = _own_address(config.host) if _is_everywhere(config.host) else config.host
+    host = f"[{host}]" if ":" in host else host
     address = f"http://{host}:{port}"
     shown = f" -H 'Authorization: Bearer '\"${config.key_env}\"" if has_key else ""
     body = f'{{"model": "{names[0]}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
