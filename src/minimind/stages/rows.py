@@ -50,8 +50,9 @@ def open_documents(data: DataConfig, tokenizer: Tokenizer, folder: Path) -> tupl
 
     if found := open_prepared(data.source, tokenizer):
         return found
-    # Another source, tried before the run began, must not be taken for this one.
-    place = folder / f"data-{hashlib.sha256(json.dumps(data.source).encode()).hexdigest()[:8]}"
+    # What was tried before the run began, with another source or tokenizer, must not be taken for this one.
+    wanted = json.dumps([data.source, tokenizer.fingerprint]).encode()
+    place = folder / f"data-{hashlib.sha256(wanted).hexdigest()[:8]}"
     if found := open_prepared([place], tokenizer):
         _require_unchanged(data.source, found[0])
         return found
