@@ -84,12 +84,12 @@ NO_REQUEST = {
 
 @pytest.fixture(scope="module")
 def hurried() -> Iterator[Running]:
-    """A server with little patience."""
+    """A server with little patience, and room for all who are told to come later elsewhere."""
     patience = pytest.MonkeyPatch()
     patience.setattr(connection, "HEADER_SECONDS", 0.3)
     patience.setattr(connection, "KEEP_ALIVE_SECONDS", 0.3)
     patience.setattr(connection, "TAKING_SECONDS", 0.4)
-    with listen(make_service()) as server:
+    with listen(make_service(max_queue=1000)) as server:
         yield server
     patience.undo()
 
