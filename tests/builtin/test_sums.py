@@ -32,6 +32,6 @@ def test_no_held_out_sum_is_asked_in_training() -> None:
 
 
 def test_rows_serve_reinforcement_learning_without_their_answers() -> None:
-    prompts = read_prompts(["builtin://held-out-sums"], need_gt=True)
+    prompts = read_prompts(["builtin://held-out-sums"])
     assert len(prompts) == 200
     assert all(prompt.gt and prompt.messages[-1].role == "user" for prompt in prompts)

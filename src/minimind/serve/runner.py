@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -87,10 +88,11 @@ class Runner:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread behind its current step."""
+        """End the thread behind its current step, if it runs."""
         self._is_stopping = True
         self._wake.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
 
     def open(self, model: str, request: Request) -> Stream:
         """Ask the engine of `model`. To be called in a running loop. Errors: as `Engine.submit`"""
@@ -143,7 +145,7 @@ class Runner:
                     parcels.setdefault(loop, []).append((stream, event))
         for loop, parcel in parcels.items():
             # A loop that was closed has nobody left who would read.
-            if not loop.is_closed():
+            with suppress(RuntimeError):
                 loop.call_soon_threadsafe(_deliver, parcel)
 
 

@@ -77,9 +77,14 @@ def run(config: ServeConfig) -> None:
         engines = loader.submit(_load, config).result()
     hosts = (*LOOPBACK, config.host, socket.gethostname(), *config.hosts)
     policy = Policy(hosts={name.lower() for name in hosts}, by_address=_is_everywhere(config.host), key=key)
-    app = build_app(Service(Runner(engines), config.sampling), policy, runs=config.runs)
+    runner = Runner(engines)
+    app = build_app(Service(runner, config.sampling), policy, runs=config.runs)
     print(_welcome(config, port, list(engines), has_key=key is not None), flush=True)
-    run_server(app, config.host, port)
+    try:
+        run_server(app, config.host, port)
+    finally:
+        # A second Ctrl-C leaves it running, and a process cannot end well in the middle of a step.
+        runner.stop()
 
 
 def _load(config: ServeConfig) -> dict[str, "Engine"]:
