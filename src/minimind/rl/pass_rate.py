@@ -7,10 +7,10 @@ from minimind.rl.prompts import Prompt
 from minimind.rl.rewards import Rewards
 from minimind.rl.rollouts import Sampler, is_right, score_rollouts
 
-__all__ = ["Measured", "measure_pass"]
+__all__ = ["Passes", "measure_pass"]
 
 
-class Measured(NamedTuple):
+class Passes(NamedTuple):
     """right: of the answers to each prompt, how many are; scores: of all answers that could be scored"""
 
     right: list[int]
@@ -19,7 +19,7 @@ class Measured(NamedTuple):
 
 def measure_pass(
     sampler: Sampler, prompts: Sequence[Prompt], places: Sequence[int], rewards: Rewards, *, samples: int
-) -> Measured:
+) -> Passes:
     """The answers to each prompt, counted and scored.
 
     places:  of the prompts among all that are measured: with the seed of `sampler` they decide what is drawn, whatever
@@ -33,4 +33,4 @@ def measure_pass(
         right[rollout.place] += is_right(rollout.scored, rewards.names[0])
         if not rollout.scored.is_dropped:
             scores.append(rollout.scored.total)
-    return Measured([right[place] for place in places], scores)
+    return Passes([right[place] for place in places], scores)

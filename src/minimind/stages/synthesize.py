@@ -20,13 +20,13 @@ from pydantic import Field
 from minimind.checkpoint import fingerprint, load_model
 from minimind.config import Config
 from minimind.conversation import Conversation, parse_sampled, render_prompt
-from minimind.data.chunks import BadRow
 from minimind.endpoint import Endpoint, EndpointBusy, Reply
 from minimind.errors import ConfigError, DataError, UserError
 from minimind.generation import complete
 from minimind.rl.prompts import read_prompts
 from minimind.sampling import Sampling
 from minimind.stages.answer_file import open_output
+from minimind.stages.tables import show_bad_row
 
 __all__ = ["SynthesizeConfig", "run"]
 
@@ -98,12 +98,8 @@ def _why_left_out(reply: Reply | UserError | None) -> str:
 
 def _prompts(config: SynthesizeConfig) -> list[tuple[str, Conversation]]:
     """The place of each row, and what is to be answered."""
-    found = read_prompts(config.source, max_bad_rows=config.max_bad_rows, observe=_tell)[: config.max_prompts]
+    found = read_prompts(config.source, max_bad_rows=config.max_bad_rows, observe=show_bad_row)[: config.max_prompts]
     return [(prompt.where, Conversation(prompt.messages, prompt.tools)) for prompt in found]
-
-
-def _tell(bad: BadRow) -> None:
-    print(f"left out: {bad}", file=sys.stderr)
 
 
 def _model(config: SynthesizeConfig) -> tuple[Teacher, Mapping[str, Any]]:

@@ -1,11 +1,13 @@
 """Titles, facts and tables in the terminal. What stands in them may be a stranger's: it is shown, never obeyed."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from minimind.data.chunks import BadRow
 from minimind.stages.terminal import VISIBLE
 
-__all__ = ["show_facts", "show_table"]
+__all__ = ["show_bad_row", "show_facts", "show_table"]
 
 WIDTH = 100
 
@@ -25,6 +27,11 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
     for row in rows:
         table.add_row(*map(_cell, row))
     console.print(table)
+
+
+def show_bad_row(bad: BadRow) -> None:
+    """Of a row that is skipped: where, and why."""
+    print(_plain(f"left out: {bad}"), file=sys.stderr)
 
 
 def show_facts(facts: Mapping[str, str]) -> None:

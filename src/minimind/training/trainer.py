@@ -146,8 +146,9 @@ class Hooks:
 def train(trainer: Trainer, hooks: Hooks) -> None:
     """Update until `total_steps`; validate, log and save at their cadences; stop cleanly at a signal.
 
-    Errors: TrainingError after MAX_SKIPPED updates in a row were not finite, and from whatever the source and the
-            validation ask; SystemExit 130 or 143 after a signal. Before either, the updates that were made are saved
+    Errors: TrainingError after MAX_SKIPPED updates in a row were not finite, and from the source and the validation,
+            with a checkpoint of the updates that were made; SystemExit 130 or 143 after a signal, with one at the
+            exact step
     """
     settings = trainer.settings
     trainer.model.train()
