@@ -89,10 +89,10 @@ def test_only_settings_that_explain_a_difference_are_listed_as_such(tmp_path: Pa
 
 
 def test_what_an_objective_adds_is_drawn_with_its_validation(tmp_path: Path) -> None:
-    run = write_stage(tmp_path / "run", "grpo", reward=0.4, valid_reward=0.3, skipped=0)
+    run = write_stage(tmp_path / "run", "grpo", reward=0.4, valid_reward=0.3, margin=0.2, valid_margin=0.1, skipped=0)
     titles = {chart.title: [line.label for line in chart.lines] for chart in gather([run])[0].charts}
-    assert titles["Reward"] == ["training", "validation"]
-    assert "Skipped" not in titles and next(iter(titles)) == "Loss"
+    assert titles["Reward"] == titles["Margin"] == ["training", "validation"]
+    assert "Skipped" not in titles and list(titles)[:2] == ["Reward", "Loss"]
 
 
 def test_an_empty_folder_gives_a_page_that_says_so(tmp_path: Path) -> None:

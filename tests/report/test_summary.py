@@ -97,8 +97,8 @@ def test_rewards_and_accuracies_come_before_the_loss_in_judging_a_stage(tmp_path
     figures = [{"step": s, "loss": 0.01, "reward": 0.5, "skipped": 0} for s in range(1, 50)]
     run = Summary(write_run(tmp_path, figures), "mine")
     assert run.best == "reward 0.5"
-    assert run.outcome == "49 steps ended at a loss of 0.01 and reward 0.5."
-    assert run.others == ["reward"]
+    assert run.outcome == "49 steps ended at a reward of 0.5."
+    assert next(iter(run.figures)) == "Reward" and "Loss" not in run.figures and run.others == []
 
 
 def test_commands_can_be_pasted_into_a_shell(tmp_path: Path) -> None:

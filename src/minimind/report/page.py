@@ -40,6 +40,7 @@ STAGES = {
 }
 # Title, metric, a sentence, noisy, from zero. What an objective adds is drawn between the two groups.
 LOSS_CURVES = [
+    ("Reward", "reward", "Mean score of the answers that are learnt from; it should rise.", True, False),
     ("Loss", "loss", "What training makes smaller. Thin: as logged; thick: smoothed.", True, False),
     ("Bits per byte", "bits_per_byte", "Cost of held-out text; less is better.", False, False),
 ]

@@ -38,9 +38,9 @@ JUDGED_BY = {
     "Validation loss": "validation loss {}",
     "Loss": "loss {}",
 }
-# Metrics with a place of their own on the page; objectives add others, such as a reward.
+# Metrics with a place of their own on the page; objectives add others.
 COMMON = (
-    *("step", "tokens", "seconds", "loss", "valid_loss", "bits_per_byte"),
+    *("step", "tokens", "seconds", "reward", "valid_reward", "loss", "valid_loss", "bits_per_byte"),
     *("tokens_per_second", "learning_rate", "gradient_norm"),
 )
 
@@ -115,7 +115,10 @@ class Summary:
     @cached_property
     def figures(self) -> dict[str, str]:
         """The run in a handful of numbers: name -> value."""
-        found = {"Loss": self._final("loss"), "Validation loss": self._last("valid_loss")}
+        # Beside a reward the loss says nothing: where answers are compared with one another, it is always about 0.
+        found = {"Reward": self._final("reward")}
+        found |= {"Loss": None if found["Reward"] is not None else self._final("loss")}
+        found |= {"Validation loss": self._last("valid_loss")}
         found |= {"Bits per byte": self._last("bits_per_byte")}
         found |= {title_of(name): self._last(name) for name in ("valid_pass_at_1", "valid_accuracy")}
         found |= {title_of(name): self._final(name) for name in self.others[:4]}
@@ -138,8 +141,8 @@ class Summary:
         work = f"{self.steps:,} steps"
         work += f" on {self.figures['Tokens']} tokens" if "Tokens" in self.figures else ""
         work += f" in {self.figures['Time']}" if "Time" in self.figures else ""
-        ends = [f"a loss of {self.figures['Loss']}"] if "Loss" in self.figures else []
-        if self.best and "loss" not in self.best:
+        ends = [f"a {name.lower()} of {self.figures[name]}" for name in ("Reward", "Loss") if name in self.figures]
+        if self.best and not self.best.startswith(("loss", "reward", "validation loss")):
             ends.append(self.best + (" of held-out text" if "Bits per byte" in self.figures else ""))
         if not self.is_finished:
             return f"Not finished: {work} so far" + (f", now at {' and '.join(ends)}." if ends else ".")
