@@ -18,7 +18,7 @@ __all__ = ["main"]
 
 FOLDER = Path(__file__).parent
 VALID_FRACTION = 0.1
-NEED_TRANSFORMERS = {"against_transformers.py", "generation.py", "serving.py"}
+NEED_TRANSFORMERS = {"against_transformers.py", "generation/generate.py", "serving.py"}
 LLAMA = Path(".venv/llama")
 
 
@@ -53,7 +53,7 @@ def _commands(arguments: argparse.Namespace) -> dict[str, list[object]]:
         "compute_rate.py": [],
         "prepare.py": texts,
         "padding.py": ["--conversations", arguments.conversations, *texts],
-        "generation.py": [],
+        "generation/generate.py": [],
         "serving.py": [],
         "against_llama_cpp.py": [],
         "against_transformers.py": [*held_out, "--seconds", seconds / 2],
@@ -77,7 +77,7 @@ def _write_builtin(arguments: argparse.Namespace, folder: Path) -> None:
     from minimind.builtin.corpus import builtin_rows
     from minimind.data.dedup import document_hash
     from minimind.data.split import is_chosen
-    from minimind.tokenizer import Tokenizer
+    from minimind.text.tokenizer import Tokenizer
 
     texts, valid = [], []
     for row in builtin_rows("texts"):

@@ -38,7 +38,7 @@ from sides import PaddedLoop, TimedRun, train_settings, trainer
 from torch import Tensor, nn
 
 from minimind.model import ModelConfig
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
 
 __all__ = ["main"]
 

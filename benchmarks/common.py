@@ -25,11 +25,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from minimind.conversation import Conversation, render
 from minimind.evals.bits_per_byte import cut_documents
 from minimind.model import ModelConfig
-from minimind.tokenizer import Tokenizer
-from minimind.training.precision import fastest_dtype, reuse_freed_memory
+from minimind.text.conversation import Conversation, render
+from minimind.text.tokenizer import Tokenizer
+from minimind.training.device import fastest_dtype, reuse_freed_memory
 
 __all__ = [
     "DTYPES",
@@ -234,7 +234,7 @@ def transformers_model(config: ModelConfig) -> Any:
     """transformers' Qwen3ForCausalLM of this shape, with its own initial weights. Needs the package `transformers`."""
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
-    from minimind.config_json import json_from_shape
+    from minimind.storage.config_json import json_from_shape
 
     return Qwen3ForCausalLM(Qwen3Config.from_dict(json_from_shape(dataclasses.asdict(config), "benchmark")))
 

@@ -14,9 +14,9 @@ import torch
 from common import make_parser, model_shape, print_machine, print_table, seconds_in_turn, start, transformers_model
 from torch import Tensor, nn
 
-from minimind.generation import generate_ids
+from minimind.generation.generate import generate_ids
+from minimind.generation.sampling import Sampling
 from minimind.model import ModelConfig, Transformer
-from minimind.sampling import Sampling
 
 __all__ = ["main"]
 

@@ -22,9 +22,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from minimind.checkpoint import load_model
 from minimind.evals.choices import Question, multiple_choice, parse_question
 from minimind.evals.minimal_pairs import minimal_pairs
+from minimind.storage.checkpoint import load_model
 
 __all__ = ["choice_rows", "main", "pair_rows", "write_task"]
 

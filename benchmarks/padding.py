@@ -40,7 +40,7 @@ from sides import PaddedLoop, train_settings, trainer
 
 from minimind.data.loader import PackedRows
 from minimind.model import Transformer
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
 from minimind.training.settings import TrainConfig
 
 __all__ = ["main"]

@@ -30,7 +30,7 @@ def _loop(texts: Path, tokenizer: Path, out: Path) -> None:
 
 def _ours(texts: Path, tokenizer: Path, out: Path, **options: object) -> None:
     from minimind.data.prepare import PrepareOptions, prepare
-    from minimind.tokenizer import Tokenizer
+    from minimind.text.tokenizer import Tokenizer
 
     prepare([texts], Tokenizer.load(tokenizer), out, PrepareOptions(**options))
 

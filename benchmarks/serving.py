@@ -28,13 +28,13 @@ from common import make_parser, model_shape, peak_megabytes, print_machine, prin
 from generation import _generate, _random_model, _with_weights_of
 from torch import Tensor
 
-from minimind.checkpoint import save_checkpoint
+from minimind.generation.engine import Engine
+from minimind.generation.precision import PRECISIONS
+from minimind.generation.request import Request
+from minimind.generation.sampling import Sampling
 from minimind.model import ModelConfig, Transformer
-from minimind.sampling import Sampling
-from minimind.serve.engine import Engine
-from minimind.serve.precision import PRECISIONS
-from minimind.serve.request import Request
-from minimind.tokenizer import RESERVED, Tokenizer
+from minimind.storage.checkpoint import save_checkpoint
+from minimind.text.tokenizer import RESERVED, Tokenizer
 
 __all__ = ["main"]
 

@@ -23,8 +23,8 @@ from minimind.errors import ConfigError
 from minimind.model import ModelConfig, Transformer
 from minimind.objectives.next_token import NextToken
 from minimind.training.compilation import compile_blocks
+from minimind.training.device import precision_context
 from minimind.training.optimizer import optimizers_for
-from minimind.training.precision import precision_context
 from minimind.training.settings import TrainConfig
 from minimind.training.trainer import Trainer
 

@@ -27,7 +27,7 @@ from common import (
 )
 from sides import TimedRun, add_train_options, train_settings, trainer
 
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
 from minimind.training.settings import TrainConfig
 from minimind.training.trainer import Trainer
 

@@ -6,8 +6,8 @@ MODEL is a run folder such as runs/quickstart/pretrain, a checkpoint, or a Huggi
 import sys
 
 from minimind import generate, load_model
-from minimind.generation import stream
-from minimind.sampling import Sampling
+from minimind.generation.generate import stream
+from minimind.generation.sampling import Sampling
 
 
 def main(folder: str, prompt: str) -> None:

@@ -6,8 +6,8 @@ TOKENIZER is a folder with a tokenizer.json. Without a file the conversation bel
 import sys
 
 from minimind import Conversation, Tokenizer
-from minimind.conversation import render
 from minimind.data.corpus import read_rows
+from minimind.text.conversation import render
 
 EXAMPLE = {
     "messages": [

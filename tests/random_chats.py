@@ -4,9 +4,9 @@ import random
 from dataclasses import replace
 from pydoc_data.topics import topics
 
-from minimind.chat_template import THINK_MARKS, TOOL_MARKS, TOOLS_CLOSE, TOOLS_OPEN
-from minimind.conversation import Conversation, Message, ToolCall
-from minimind.tokenizer import PATTERNS, RESERVED, Tokenizer
+from minimind.text.chat_template import THINK_MARKS, TOOL_MARKS, TOOLS_CLOSE, TOOLS_OPEN
+from minimind.text.conversation import Conversation, Message, ToolCall
+from minimind.text.tokenizer import PATTERNS, RESERVED, Tokenizer
 
 CORPUS = [
     *sorted(topics.values())[:20],

@@ -13,15 +13,12 @@ MAX_LINES = 400
 
 # A module imports from lower rows only. A folder counts as one module; inside it, imports are free.
 LAYERS = [
-    ["errors", "interfaces", "facts"],
-    ["tokenizer_files"],
-    [
-        *("answer_stream", "config", "config_json", "model", "lora", "tokenizer", "tools", "sampling", "messages"),
-        "chat_template",
-    ],
-    ["cache", "compression", "endpoint", "folder", "lock", "packing", "provenance", "sandbox", "tensor_files"],
-    ["adapters", "builtin"],
-    ["conversation", "generation", "checkpoint", "run"],
+    ["errors", "interfaces"],
+    ["model", "config", "lora"],
+    ["text", "tools"],
+    ["terminal", "storage"],
+    ["generation"],
+    ["remote", "builtin"],
     ["data", "objectives", "training"],
     ["rl", "evals"],
     ["interop", "serve", "report"],

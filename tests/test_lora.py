@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from minimind.cache import KeyValueCache
 from minimind.config import Config, load
 from minimind.errors import CheckpointError, ConfigError
+from minimind.generation.cache import KeyValueCache
 from minimind.interfaces import Batch
 from minimind.lora import (
     TARGETS,

@@ -12,22 +12,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from minimind.checkpoint import load_model, save_checkpoint
-    from minimind.conversation import Conversation
-    from minimind.generation import generate
+    from minimind.generation.generate import generate
     from minimind.model import ModelConfig, Transformer
-    from minimind.tokenizer import Tokenizer
+    from minimind.storage.checkpoint import load_model, save_checkpoint
+    from minimind.text.conversation import Conversation
+    from minimind.text.tokenizer import Tokenizer
 
 __all__ = ["Conversation", "ModelConfig", "Tokenizer", "Transformer", "generate", "load_model", "save_checkpoint"]
 
 _HOMES = {
-    "Conversation": "conversation",
+    "Conversation": "text.conversation",
     "ModelConfig": "model",
-    "Tokenizer": "tokenizer",
+    "Tokenizer": "text.tokenizer",
     "Transformer": "model",
-    "generate": "generation",
-    "load_model": "checkpoint",
-    "save_checkpoint": "checkpoint",
+    "generate": "generation.generate",
+    "load_model": "storage.checkpoint",
+    "save_checkpoint": "storage.checkpoint",
 }
 
 

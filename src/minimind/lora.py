@@ -7,7 +7,7 @@ model costs nothing more than its base. The layers are those of the blocks: atte
 mixture too. The embedding, the head and the routers are never among them: the first two are one matrix in small models,
 and a router is a few directions, which a low rank cannot make cheaper.
 
-Names and meaning are those of the PEFT library, so that `adapters.py` writes files that it reads.
+Names and meaning are those of the PEFT library, so that `storage/adapters.py` writes files that it reads.
 Source:  Hu et al. 2021, arXiv:2106.09685.
 """
 

@@ -106,7 +106,7 @@ class ModelConfig:
 
 
 class Cache(Protocol):
-    """Keys and values of earlier tokens: `cache.py` has one.
+    """Keys and values of earlier tokens: `generation/cache.py` has one.
 
     lengths: [B] int64, the tokens stored of each row
     """

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from minimind.evals.bits_per_byte import bits_per_byte
 from minimind.interfaces import Batch
 from minimind.model import Transformer
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
 from minimind.training.settings import TrainConfig
 
 SCRIPTS = (

@@ -8,8 +8,8 @@ import pytest
 
 from minimind.builtin.conversations import SKILLS, builtin_conversations, builtin_questions
 from minimind.builtin.skills import Skill, Value
-from minimind.messages import Conversation
-from minimind.tools import calculate
+from minimind.text.messages import Conversation
+from minimind.tools.arithmetic import calculate
 
 Rows = list[dict[str, Any]]
 

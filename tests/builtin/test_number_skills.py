@@ -7,7 +7,7 @@ import pytest
 
 from minimind.builtin.number_skills import NUMBER_SKILLS
 from minimind.builtin.skills import Exchange
-from minimind.tools import calculate
+from minimind.tools.arithmetic import calculate
 
 SKILLS = {skill.name: skill for skill in NUMBER_SKILLS}
 

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from minimind.builtin.corpus import builtin_rows
-from minimind.rl.prompts import read_prompts
+from minimind.data.prompts import read_prompts
 
 
 def values(name: str) -> set[tuple[str, frozenset[int]]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
 
 WORDS = "the cat sat on a mat and looked at the sun while 今天天气很好，我们去公园散步。 numbers like 12 and 345 "
 

@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minimind.conversation import Conversation, render
 from minimind.data.chunks import BadRow, Values
 from minimind.data.encode import EncodedChunk, Encoder, EncodeSettings
 from minimind.data.options import CleanConfig
 from minimind.errors import TokenizerError
-from minimind.tokenizer import Tokenizer
+from minimind.text.conversation import Conversation, render
+from minimind.text.tokenizer import Tokenizer
 
 
 def encode(tokenizer: Tokenizer, rows: list[dict[str, Any]], **settings: Any) -> EncodedChunk:

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minimind.conversation import Conversation, Message, parse_ids, render, render_prompt
 from minimind.data.chunks import BadRow
 from minimind.data.pairs import Pairs, read_pairs, split_pairs
 from minimind.errors import DataError
-from minimind.tokenizer import Tokenizer
+from minimind.text.conversation import Conversation, Message, parse_ids, render, render_prompt
+from minimind.text.tokenizer import Tokenizer
 
 WriteRows = Callable[[str, list[Any]], Path]
 CONTEXT = 200

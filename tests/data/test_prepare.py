@@ -18,8 +18,8 @@ from minimind.data.prepare import BAD_ROWS, prepare
 from minimind.data.shard_index import read_index
 from minimind.data.shards import ShardSet
 from minimind.errors import DataError
-from minimind.folder import verify_folder
-from minimind.tokenizer import Tokenizer
+from minimind.storage.folder import verify_folder
+from minimind.text.tokenizer import Tokenizer
 
 WriteRows = Callable[..., Path]
 
@@ -205,7 +205,7 @@ def test_a_disk_that_fills_up_leaves_nothing_and_names_path_need_and_free(
 PROGRAM = """
 import sys
 from minimind.data.prepare import prepare
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
 
 if __name__ == "__main__":
     prepare(["-"], Tokenizer.load(sys.argv[1]), sys.argv[2], observe=lambda at: print(at.documents, flush=True))

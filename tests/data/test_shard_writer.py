@@ -10,7 +10,7 @@ from minimind.data.shard_index import read_index
 from minimind.data.shard_writer import ShardWriter
 from minimind.data.shards import ShardSet
 from minimind.errors import DataError
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
 
 DOCUMENTS = [np.arange(size, dtype=np.uint16) % 300 for size in (5, 1, 30, 2, 9, 17, 3)]
 

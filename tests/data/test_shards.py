@@ -11,7 +11,7 @@ from minimind.data.shard_index import Index, ShardFile, file_name, read_index, w
 from minimind.data.shard_writer import ShardWriter
 from minimind.data.shards import ShardSet
 from minimind.errors import DataError
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
 
 
 def flips(data: bytes, bits: range) -> list[bytes]:

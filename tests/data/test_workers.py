@@ -16,7 +16,7 @@ from minimind.data.chunks import Values
 from minimind.data.encode import EncodedChunk, EncodeSettings
 from minimind.data.workers import encode_chunks
 from minimind.errors import DataError
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
 
 SETTINGS = EncodeSettings("text", "text")
 CHUNKS = [
@@ -65,7 +65,7 @@ import sys, time
 from minimind.data.chunks import Values
 from minimind.data.encode import EncodeSettings
 from minimind.data.workers import encode_chunks
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
 import multiprocessing
 
 if __name__ == "__main__":

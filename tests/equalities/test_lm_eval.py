@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from benchmarks.lm_harness import choice_rows, pair_rows, write_task
 
-from minimind.checkpoint import load_model
 from minimind.evals.choices import multiple_choice, parse_question
 from minimind.evals.minimal_pairs import minimal_pairs
+from minimind.storage.checkpoint import load_model
 
 # Scores are shares of a few hundred rows: one row decided otherwise is already more than this.
 TOLERANCE = 1e-3
@@ -27,9 +27,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model whose weights are large enough to prefer one text to another."""
     import torch
 
-    from minimind.checkpoint import save_checkpoint
     from minimind.model import ModelConfig, Transformer
-    from minimind.tokenizer import Tokenizer
+    from minimind.storage.checkpoint import save_checkpoint
+    from minimind.text.tokenizer import Tokenizer
 
     tokenizer = Tokenizer.train(["the patients resembled most sketches. 下列 正确 的 是 答案： A. B. C. D. " * 3], 340)
     torch.manual_seed(0)
@@ -58,8 +58,8 @@ def backend(request: pytest.FixtureRequest, model: Path) -> Iterator[tuple[str, 
         return
     from tests.serve.tiny_server import listen
 
+    from minimind.generation.engine import Engine
     from minimind.serve.api import Service
-    from minimind.serve.engine import Engine
     from minimind.serve.runner import Runner
 
     with listen(Service(Runner({"served": Engine(*load_model(model))}))) as running:

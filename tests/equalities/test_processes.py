@@ -16,12 +16,12 @@ import torch
 from tests.stages.tiny_runs import REWARDS, policy_options, write_rows
 
 import minimind
-from minimind.checkpoint import save_checkpoint
 from minimind.cli import main
 from minimind.data.prepare import PrepareOptions, prepare
 from minimind.model import ModelConfig, Transformer
-from minimind.run import RunReader
-from minimind.tokenizer import Tokenizer
+from minimind.storage.checkpoint import save_checkpoint
+from minimind.storage.run import RunReader
+from minimind.text.tokenizer import Tokenizer
 
 QUICK = {"train.dtype": "float32", "train.device": "cpu", "train.compile": "off", "train.warmup_steps": 1}
 # What one process and two compute in another order, and what no order may change.

@@ -1,6 +1,6 @@
 """Saved + resumed = uninterrupted: after signals, after kill -9 at random instants, and on another number of processes.
 
-Runs are real commands in processes of their own. `tests/stages/test_fit.py` stops at every single step.
+Runs are real commands in processes of their own. `tests/training/test_fit.py` stops at every single step.
 """
 
 import hashlib
@@ -22,8 +22,8 @@ import pytest
 import minimind
 from minimind.cli import main
 from minimind.data.prepare import PrepareOptions, prepare
-from minimind.run import RunReader
-from minimind.tokenizer import Tokenizer
+from minimind.storage.run import RunReader
+from minimind.text.tokenizer import Tokenizer
 
 # Children of a server that has torch loaded start at once; the server itself computes nothing, so forking it is safe.
 PROCESSES = multiprocessing.get_context("forkserver")

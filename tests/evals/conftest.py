@@ -4,9 +4,9 @@ import pytest
 import torch
 from tests.evals.lessons import ROWS, TEXT
 
-from minimind.conversation import Conversation, render
 from minimind.model import ModelConfig, Transformer
-from minimind.tokenizer import Tokenizer
+from minimind.text.conversation import Conversation, render
+from minimind.text.tokenizer import Tokenizer
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 import json
 
-from minimind.tools import TOOLS, run_tool
+from minimind.tools.builtin import TOOLS, run_tool
 
 CALCULATOR = TOOLS["calculate_math"]
 

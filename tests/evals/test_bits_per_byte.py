@@ -9,7 +9,7 @@ from minimind.errors import DataError
 from minimind.evals import log_likelihood as module
 from minimind.evals.bits_per_byte import bits_per_byte, cut_documents
 from minimind.model import ModelConfig, Transformer
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
 
 TEXTS = ["the cat sat on the mat", "a dog", "春天来了，花开了。", "the dog and the cat " * 6, "x"]
 ROWS = [{"text": text, "source": "zh" if "春" in text else "en"} for text in TEXTS]

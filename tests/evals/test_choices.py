@@ -8,7 +8,7 @@ import torch
 from minimind.errors import DataError
 from minimind.evals.choices import multiple_choice, parse_question
 from minimind.model import Transformer
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
 
 Opinionated = tuple[Transformer, Tokenizer]
 CHOICES = ["the cat", "mat", "on the mat the cat sat", "sat on"]

@@ -3,13 +3,13 @@
 import pytest
 from tests.evals.lessons import CALCULATOR
 
-from minimind.conversation import Message
 from minimind.errors import UserError
 from minimind.evals.dialogues import AskedQuestion, _run_tools, answer_once, answer_with_tools, has_room
+from minimind.generation.sampling import Sampling
 from minimind.model import Transformer
-from minimind.sampling import Sampling
-from minimind.tokenizer import Tokenizer
-from minimind.tools import TOOLS
+from minimind.text.conversation import Message
+from minimind.text.tokenizer import Tokenizer
+from minimind.tools.builtin import TOOLS
 
 GREEDY = Sampling(temperature=0, max_tokens=64)
 WILD = Sampling(temperature=3.0, top_p=1.0, max_tokens=12)

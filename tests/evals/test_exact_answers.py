@@ -10,7 +10,7 @@ from minimind.builtin.conversations import builtin_questions
 from minimind.errors import DataError
 from minimind.evals.exact_answers import Answer, ExactAnswers, exact_answers
 from minimind.model import Transformer
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
 
 
 def placed(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:

@@ -7,7 +7,7 @@ from minimind.errors import DataError
 from minimind.evals import log_likelihood as module
 from minimind.evals.log_likelihood import Request, encode_request, log_likelihoods
 from minimind.model import Transformer
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
 
 Opinionated = tuple[Transformer, Tokenizer]
 

@@ -6,7 +6,7 @@ import torch
 from minimind.errors import DataError
 from minimind.evals.minimal_pairs import minimal_pairs
 from minimind.model import Transformer
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
 
 Opinionated = tuple[Transformer, Tokenizer]
 SENTENCES = [("the cat sat", "the sat cat"), ("a mat", "mat a"), ("cat on mat", "on cat mat"), ("the mat", "the the")]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minimind.evals.ngrams import NGram, baselines
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
 
 SYMBOLS = 5
 DOCUMENTS = [[0, 1, 2, 1, 2, 3, 0], [0, 1, 2, 2, 1, 0], [0, 3, 1, 2, 1, 0], [0, 1, 0]]

@@ -6,12 +6,12 @@ from functools import partial
 import pytest
 from tests.evals.lessons import CALCULATOR
 
-from minimind.conversation import Message
 from minimind.errors import ConfigError, DataError
 from minimind.evals.sampled_answers import OpenQuestion, SampledAnswers, sample_answers
+from minimind.generation.sampling import Sampling
 from minimind.model import Transformer
-from minimind.sampling import Sampling
-from minimind.tokenizer import Tokenizer
+from minimind.text.conversation import Message
+from minimind.text.tokenizer import Tokenizer
 
 COOL = Sampling(temperature=0.2, max_tokens=64)
 WILD = Sampling(temperature=3.0, top_p=1.0, max_tokens=12)

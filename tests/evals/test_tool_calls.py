@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from tests.evals.lessons import CALCULATOR, ROWS
 
-from minimind.conversation import Message, ToolCall
 from minimind.errors import DataError
 from minimind.evals.tool_calls import PlayedTurn, ToolCalls, are_same_calls, tool_calls
 from minimind.model import Transformer
-from minimind.tokenizer import Tokenizer
+from minimind.text.conversation import Message, ToolCall
+from minimind.text.tokenizer import Tokenizer
 
 LESSON = ROWS[2]["lesson"]
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from minimind.model import ModelConfig, Transformer
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
 
 TOKENIZER = Tokenizer.train([" ".join(sorted(topics)) + "hello 2026! 你好" * 9], 330)
 # Every row is a whole number of blocks of 32. transformers reads no head width for qwen3 and takes 128.

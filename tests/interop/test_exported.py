@@ -9,7 +9,7 @@ from tests.interop.tiny_models import tiny_model
 
 from minimind.errors import CheckpointError
 from minimind.interop.exported import require_same_model, write_export
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
 
 
 def test_the_files_are_listed_with_their_hashes_and_nothing_else_is_there(tmp_path: Path) -> None:

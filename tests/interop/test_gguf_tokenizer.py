@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from minimind.conversation import Conversation, Message, parse_ids, render, render_prompt
 from minimind.errors import TokenizerError
 from minimind.interop.gguf_file import GgufFile
 from minimind.interop.gguf_tokenizer import read_tokenizer
-from minimind.tokenizer import PATTERNS, Tokenizer
+from minimind.text.conversation import Conversation, Message, parse_ids, render, render_prompt
+from minimind.text.tokenizer import PATTERNS, Tokenizer
 
 Write = Callable[..., Path]
 

@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from minimind.checkpoint import load_model, save_checkpoint
-from minimind.conversation import Message, render_prompt
 from minimind.errors import CheckpointError
-from minimind.generation import complete
+from minimind.generation.generate import complete
+from minimind.generation.sampling import Sampling
 from minimind.interop.gguf_weights import load_gguf
 from minimind.model import Transformer
-from minimind.sampling import Sampling
-from minimind.tokenizer import Tokenizer
+from minimind.storage.checkpoint import load_model, save_checkpoint
+from minimind.text.conversation import Message, render_prompt
+from minimind.text.tokenizer import Tokenizer
 
 Write = Callable[..., Path]
 # A mixture of experts is read back where it is written, in test_gguf_writer.py.

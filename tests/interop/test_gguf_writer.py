@@ -15,12 +15,12 @@ from tests.interop.hostile_lines import hostile_lines
 from tests.interop.tiny_models import SHAPES, tiny_model, trained_model
 
 from minimind.errors import CheckpointError
-from minimind.generation import complete
+from minimind.generation.generate import complete
+from minimind.generation.sampling import Sampling
 from minimind.interop.gguf_file import GgufFile
 from minimind.interop.gguf_weights import load_gguf
 from minimind.interop.gguf_writer import export_gguf, gguf_architecture, write_gguf
-from minimind.sampling import Sampling
-from minimind.tokenizer import PATTERNS, Tokenizer
+from minimind.text.tokenizer import PATTERNS, Tokenizer
 
 pytest.importorskip("gguf")
 LINES = hostile_lines()

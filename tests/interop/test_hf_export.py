@@ -10,10 +10,10 @@ from safetensors.torch import load_file
 from tests.interop.hostile_lines import hostile_lines
 from tests.interop.tiny_models import SHAPES, tiny_model
 
-from minimind.checkpoint import load_model
 from minimind.errors import CheckpointError
 from minimind.interop.hf_export import export_hf
-from minimind.tokenizer import PATTERNS, Tokenizer
+from minimind.storage.checkpoint import load_model
+from minimind.text.tokenizer import PATTERNS, Tokenizer
 
 LINES = hostile_lines()
 TOKENS = torch.tensor([[1, 50, 60, 70, 71, 200, 310, 2], [0, 1, 2, 3, 100, 101, 102, 329]])

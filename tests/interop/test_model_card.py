@@ -8,8 +8,8 @@ from tests.interop.tiny_models import tiny_model
 
 from minimind.errors import RunError
 from minimind.interop.model_card import find_run, model_card
-from minimind.run import RunReader
-from minimind.tokenizer import Tokenizer
+from minimind.storage.run import RunReader
+from minimind.text.tokenizer import Tokenizer
 
 
 @pytest.fixture

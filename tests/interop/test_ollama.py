@@ -5,9 +5,9 @@ import re
 import pytest
 from tests.interop.tiny_models import tiny_model
 
-from minimind.conversation import Message, render_prompt
 from minimind.interop.ollama import modelfile
-from minimind.tokenizer import Tokenizer
+from minimind.text.conversation import Message, render_prompt
+from minimind.text.tokenizer import Tokenizer
 
 
 def rendered(template: str, messages: list[Message], think: bool) -> str:

@@ -11,12 +11,12 @@ import pytest
 from tests.interop.tiny_models import SHAPES, tiny_model, trained_model
 
 from minimind.errors import CheckpointError, ConfigError
-from minimind.generation import complete
+from minimind.generation.generate import complete
+from minimind.generation.sampling import Sampling
 from minimind.interop.onnx_export import OnnxModel, export_onnx, require_same_logits
 from minimind.interop.onnx_graph import build_onnx
-from minimind.sampling import Sampling
-from minimind.tensor_files import read_json
-from minimind.tokenizer import Tokenizer
+from minimind.storage.tensor_files import read_json
+from minimind.text.tokenizer import Tokenizer
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")

@@ -11,7 +11,7 @@ from torch import Tensor
 from minimind.interop.onnx_export import OnnxModel
 from minimind.interop.onnx_graph import build_onnx
 from minimind.model import Transformer
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")

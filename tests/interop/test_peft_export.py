@@ -6,13 +6,13 @@ import pytest
 import torch
 from tests.interop.tiny_models import tiny_model
 
-from minimind.adapters import fingerprint, read_adapter, save_adapter
 from minimind.errors import CheckpointError
 from minimind.interop.hf_export import export_hf
 from minimind.interop.peft_export import export_peft
 from minimind.lora import LoraConfig, add_lora, lora_weights
 from minimind.model import Transformer
-from minimind.tokenizer import Tokenizer
+from minimind.storage.adapters import fingerprint, read_adapter, save_adapter
+from minimind.text.tokenizer import Tokenizer
 
 TOKENS = torch.tensor([[1, 50, 60, 70, 71, 200, 310, 2]])
 

@@ -12,7 +12,7 @@ from minimind.errors import CheckpointError
 from minimind.interop.upstream import UpstreamShape, is_upstream_lora, load_upstream, load_upstream_lora
 from minimind.lora import lora_weights, merge_lora
 from minimind.model import ModelConfig, Transformer
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
 
 TOKENS = torch.tensor([[1, 50, 60, 70, 71, 200, 310, 2]])
 SHAPE = UpstreamShape(rope_theta=1e5, rms_norm_eps=1e-5, max_position_embeddings=128, num_experts_per_tok=2)

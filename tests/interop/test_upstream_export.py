@@ -12,7 +12,7 @@ from minimind.errors import CheckpointError
 from minimind.interop.upstream import UpstreamShape, load_upstream, load_upstream_lora
 from minimind.interop.upstream_export import export_upstream, export_upstream_lora
 from minimind.lora import merge_lora
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
 
 TOKENS = torch.tensor([[1, 50, 60, 70, 71, 200, 310, 2]])
 SHAPE = UpstreamShape(rope_theta=1e5, rms_norm_eps=1e-5, max_position_embeddings=128)

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from minimind.model import ModelConfig, Transformer
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
 
 # transformers reads no width of heads and experts from a GGUF file, and takes Qwen3's 128 and 768.
 SHAPES: dict[str, dict[str, Any]] = {

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from minimind.checkpoint import save_checkpoint
 from minimind.model import ModelConfig, Transformer
-from minimind.tokenizer import Tokenizer
+from minimind.storage.checkpoint import save_checkpoint
+from minimind.text.tokenizer import Tokenizer
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 300,

@@ -16,7 +16,7 @@ from minimind.model import Transformer
 from minimind.objectives.cross_entropy import SLICE_TOKENS
 from minimind.objectives.distillation import Distillation, KeptDistillation, keep_likeliest, require_same_vocabulary
 from minimind.objectives.next_token import NextToken
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
 
 EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2}
 

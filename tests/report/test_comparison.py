@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from minimind.checkpoint import save_checkpoint
 from minimind.evals.measured import Measured
 from minimind.model import ModelConfig, Transformer
 from minimind.report.comparison import (
@@ -17,7 +16,8 @@ from minimind.report.comparison import (
     scores_table,
     settings_table,
 )
-from minimind.tokenizer import Tokenizer
+from minimind.storage.checkpoint import save_checkpoint
+from minimind.text.tokenizer import Tokenizer
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8}
 

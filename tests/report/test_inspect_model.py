@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from minimind.adapters import fingerprint, save_adapter
-from minimind.checkpoint import save_checkpoint
-from minimind.folder import MANIFEST
 from minimind.lora import LoraConfig, add_lora
 from minimind.model import ModelConfig, Transformer
 from minimind.report.inspect_model import inspect_model
-from minimind.tokenizer import Tokenizer
+from minimind.storage.adapters import fingerprint, save_adapter
+from minimind.storage.checkpoint import save_checkpoint
+from minimind.storage.folder import MANIFEST
+from minimind.text.tokenizer import Tokenizer
 
 TOKENIZER = Tokenizer.train(["hello world"], 295)
 SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8}

@@ -10,7 +10,7 @@ from minimind.data.options import PrepareOptions
 from minimind.data.prepare import prepare
 from minimind.errors import DataError
 from minimind.report.inspect_shards import count_duplicates, inspect_shards, pieces
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
 
 TOKENIZER = Tokenizer.train(["hello world, how are you? I am well. " * 3], 300)
 

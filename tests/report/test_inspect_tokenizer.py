@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from minimind.report.inspect_tokenizer import inspect_tokenizer
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
 
 
 def test_its_compression_longest_and_control_tokens_are_told(tmp_path: Path) -> None:

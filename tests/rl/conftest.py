@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from minimind.model import ModelConfig, Transformer
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
 
 WORDS = "the cat sat on a mat; add 12 and 345, then say what it is. 今天天气很好，我们去公园散步。"
 

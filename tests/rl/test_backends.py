@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import torch
 
-from minimind.checkpoint import load_model, save_checkpoint
 from minimind.errors import TrainingError
-from minimind.generation import generate_ids
+from minimind.generation.generate import generate_ids
+from minimind.generation.sampling import Sampling
 from minimind.model import Transformer
 from minimind.rl.backends import InProcess, ServerBackend
-from minimind.sampling import Sampling
-from minimind.tokenizer import Tokenizer
+from minimind.storage.checkpoint import load_model, save_checkpoint
+from minimind.text.tokenizer import Tokenizer
 
 PROMPTS = [[1, 60, 61, 62], [1, 70], [1, *range(80, 95)], [1, 70], [5]]
 STREAMS = [11, 12, 13, 14, 2**61]

@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from minimind.conversation import Message
+from minimind.data.prompts import Prompt
 from minimind.interfaces import Batch
 from minimind.rl.advantages import gae, token_rewards, whiten
 from minimind.rl.credit import Critic, Judges, compare, judge
 from minimind.rl.experience import Experience
 from minimind.rl.outcomes import Outcome
-from minimind.rl.prompts import Prompt
 from minimind.rl.rewards import Scored
 from minimind.rl.rollouts import Rollout
+from minimind.text.conversation import Message
 
 PROMPT = Prompt((Message("user", "add"),))
 OUTCOME = Outcome(PROMPT, (Message("assistant", "3"),), "stop", 2)

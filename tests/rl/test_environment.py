@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from minimind.conversation import Message, ToolCall, render_tool_results
+from minimind.data.prompts import Prompt
 from minimind.errors import DataError
 from minimind.rl.environment import RolloutDialogue, ToolEnvironment
-from minimind.rl.prompts import Prompt
-from minimind.tokenizer import RESERVED, Tokenizer
-from minimind.tools import TOOLS, Tool
+from minimind.text.conversation import Message, ToolCall, render_tool_results
+from minimind.text.tokenizer import RESERVED, Tokenizer
+from minimind.tools.builtin import TOOLS
+from minimind.tools.tool import Tool
 
 CALCULATOR = TOOLS["calculate_math"]
 PROMPT = Prompt((Message("user", "2+3?"),), (CALCULATOR.schema,), ("5",), where="x.jsonl:1")

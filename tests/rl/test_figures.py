@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from minimind.conversation import Message, ToolCall
+from minimind.data.prompts import Prompt
 from minimind.rl.figures import DROP_REASONS, drop_reason, figure_names, figures_of, gap_of, sum_figures
 from minimind.rl.outcomes import Outcome, ToolResult
-from minimind.rl.prompts import Prompt
 from minimind.rl.rewards import Scored
 from minimind.rl.rollouts import Rollout
+from minimind.text.conversation import Message, ToolCall
 
 PROMPT = Prompt((Message("user", "add"),), gt=("3",))
 OUTCOME = Outcome(PROMPT, (Message("assistant", "3"),), "stop", 2, (ToolResult(ToolCall("add", {}), "3"),))

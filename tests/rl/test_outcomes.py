@@ -2,9 +2,9 @@
 
 import json
 
-from minimind.conversation import Conversation, Message, ToolCall
+from minimind.data.prompts import Prompt
 from minimind.rl.outcomes import Outcome, ToolResult
-from minimind.rl.prompts import Prompt
+from minimind.text.conversation import Conversation, Message, ToolCall
 
 CALL = ToolCall("f", {"x": 1})
 RESULT = ToolResult(CALL, '{"result": 2}')

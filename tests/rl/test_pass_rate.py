@@ -4,16 +4,16 @@ from collections.abc import Callable
 
 import pytest
 
-from minimind.conversation import Message
+from minimind.data.prompts import Prompt
+from minimind.generation.sampling import Sampling
 from minimind.model import Transformer
 from minimind.rl.backends import InProcess
 from minimind.rl.outcomes import Outcome
 from minimind.rl.pass_rate import measure_pass
-from minimind.rl.prompts import Prompt
 from minimind.rl.rewards import Reward, Rewards
 from minimind.rl.rollouts import Sampler
-from minimind.sampling import Sampling
-from minimind.tokenizer import Tokenizer
+from minimind.text.conversation import Message
+from minimind.text.tokenizer import Tokenizer
 
 PROMPTS = [Prompt((Message("user", text),)) for text in ("the cat", "add 12", "今天")]
 

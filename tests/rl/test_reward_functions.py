@@ -10,11 +10,11 @@ from typing import ClassVar
 
 import pytest
 
-from minimind.conversation import Message
+from minimind.data.prompts import Prompt
 from minimind.errors import ConfigError
 from minimind.rl.outcomes import Outcome
-from minimind.rl.prompts import Prompt
 from minimind.rl.reward_functions import http_reward, import_reward
+from minimind.text.conversation import Message
 
 OUTCOME = Outcome(Prompt((Message("user", "1+1?"),), gt=("2",)), (Message("assistant", "二"),), "stop", 3)
 

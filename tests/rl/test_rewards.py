@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import torch
 
-from minimind.conversation import Message
+from minimind.data.prompts import Prompt
 from minimind.errors import ConfigError, TrainingError
 from minimind.rl.outcomes import Outcome
-from minimind.rl.prompts import Prompt
 from minimind.rl.rewards import Reward, Rewards, parse_rewards
+from minimind.text.conversation import Message
 
 
 def outcome(text: str = "72", line: int = 1, gt: tuple[str, ...] = ("72",)) -> Outcome:

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from minimind.conversation import Message, render_prompt
+from minimind.data.prompts import Prompt
 from minimind.errors import CheckpointError, TrainingError
+from minimind.generation.sampling import Sampling
 from minimind.interfaces import Batch, Objective, RolloutBatch
 from minimind.model import Transformer
 from minimind.objectives.actor_critic import ActorCritic, ClippedActorCritic, values
@@ -20,14 +21,13 @@ from minimind.rl.backends import InProcess
 from minimind.rl.figures import figure_names
 from minimind.rl.iteration import STATE_FILE
 from minimind.rl.outcomes import Outcome
-from minimind.rl.prompts import Prompt
 from minimind.rl.rewards import Reward, Rewards
 from minimind.rl.rollout_source import Critic, RolloutSettings, RolloutSource
 from minimind.rl.rollouts import Sampler
 from minimind.rl.traces import TraceWriter, read_traces
-from minimind.sampling import Sampling
-from minimind.tensor_files import write_files
-from minimind.tokenizer import Tokenizer
+from minimind.storage.tensor_files import write_files
+from minimind.text.conversation import Message, render_prompt
+from minimind.text.tokenizer import Tokenizer
 from minimind.training.optimizer import make_optimizers
 from minimind.training.settings import TrainConfig
 from minimind.training.state import load_training_state, training_state_files

@@ -8,17 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minimind.conversation import Message, parse_ids, render_prompt, render_tool_results
-from minimind.generation import Completion
+from minimind.data.prompts import Prompt
+from minimind.generation.generate import Completion
+from minimind.generation.sampling import Sampling
 from minimind.model import Transformer
 from minimind.rl.backends import InProcess
 from minimind.rl.environment import ToolEnvironment
-from minimind.rl.prompts import Prompt
 from minimind.rl.rewards import Reward, Rewards, Scored
 from minimind.rl.rollouts import Rollout, Sampler, is_right, score_rollouts, stream_number
-from minimind.sampling import Sampling
-from minimind.tokenizer import Tokenizer
-from minimind.tools import TOOLS
+from minimind.text.conversation import Message, parse_ids, render_prompt, render_tool_results
+from minimind.text.tokenizer import Tokenizer
+from minimind.tools.builtin import TOOLS
 
 CALCULATOR = TOOLS["calculate_math"]
 ENVIRONMENT = ToolEnvironment({"calculate_math": CALCULATOR})

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minimind.conversation import Message, ToolCall, parse_answer
+from minimind.data.prompts import Prompt
 from minimind.rl.outcomes import Outcome, ToolResult
-from minimind.rl.prompts import Prompt
 from minimind.rl.rules import RULES, exact, length, number, repetition, tool_success, well_formed
-from minimind.tokenizer import RESERVED
+from minimind.text.conversation import Message, ToolCall, parse_answer
+from minimind.text.tokenizer import RESERVED
 
 
 def outcome(

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from minimind.conversation import Conversation, Message, ToolCall
+from minimind.data.prompts import Prompt
 from minimind.errors import DataError
 from minimind.rl.outcomes import Outcome, ToolResult
-from minimind.rl.prompts import Prompt
 from minimind.rl.rewards import Scored
 from minimind.rl.rollouts import Rollout
 from minimind.rl.traces import Trace, TraceWriter, read_traces
+from minimind.text.conversation import Conversation, Message, ToolCall
 
 CALL = ToolCall("calculate_math", {"expression": "1 + 1"})
 PROMPT = Prompt((Message("user", "一加一?"),), gt=("2",), where="data.jsonl:7")

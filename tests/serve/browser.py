@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.serve.tiny_server import TOKENIZER, Running, listen, random_model
 
-from minimind.sampling import Sampling
+from minimind.generation.engine import Engine
+from minimind.generation.sampling import Sampling
 from minimind.serve.api import Service
-from minimind.serve.engine import Engine
 from minimind.serve.guard import Policy
 from minimind.serve.runner import Runner
 

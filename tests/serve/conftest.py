@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.serve import browser, strangers, tiny_server
 
-from minimind.checkpoint import save_checkpoint
 from minimind.model import Transformer
-from minimind.tokenizer import Tokenizer
+from minimind.storage.checkpoint import save_checkpoint
+from minimind.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

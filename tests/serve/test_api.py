@@ -14,9 +14,9 @@ from tests.serve.tiny_server import TOKENIZER, Running, listen, make_service, ra
 
 from minimind.evals.log_likelihood import Request as EvalRequest
 from minimind.evals.log_likelihood import log_likelihoods
-from minimind.generation import generate_ids
-from minimind.sampling import Sampling
-from minimind.tokenizer import Tokenizer
+from minimind.generation.generate import generate_ids
+from minimind.generation.sampling import Sampling
+from minimind.text.tokenizer import Tokenizer
 
 HELLO: list[Any] = [{"role": "user", "content": "hello there"}]
 TOOL: dict[str, Any] = {

@@ -5,13 +5,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minimind.conversation import Conversation, render_prompt
-from minimind.sampling import Sampling
+from minimind.generation.grammar import Guided
+from minimind.generation.sampling import Sampling
 from minimind.serve.ask import chat_ask, completion_requests
-from minimind.serve.grammar import Guided
 from minimind.serve.problems import Problem
 from minimind.serve.schema import ChatBody, CompletionBody
-from minimind.tokenizer import Tokenizer
+from minimind.text.conversation import Conversation, render_prompt
+from minimind.text.tokenizer import Tokenizer
 
 DEFAULTS = Sampling(temperature=0.5, top_k=7, max_tokens=99)
 TOOLS = [{"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}]

@@ -3,7 +3,8 @@
 import re
 from dataclasses import dataclass, field
 
-from minimind.serve.metrics import Counters, render_metrics
+from minimind.generation.counters import Counters
+from minimind.serve.metrics import render_metrics
 
 
 @dataclass

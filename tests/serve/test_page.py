@@ -15,8 +15,8 @@ from tests.serve.tiny_server import TOKENIZER
 from minimind.serve import page
 from minimind.serve.guard import Policy
 from minimind.serve.page import page_files
-from minimind.tokenizer import Tokenizer
-from minimind.tools import TOOLS
+from minimind.text.tokenizer import Tokenizer
+from minimind.tools.builtin import TOOLS
 
 KEY = "0123456789abcdef0123456789abcdef"
 FILES = sorted(page.WEB.iterdir())

@@ -8,7 +8,7 @@ from typing import Any
 from playwright.sync_api import expect
 from tests.serve.browser import Site, Visit
 
-from minimind.conversation import Conversation
+from minimind.text.conversation import Conversation
 
 CALL = '<tool_call>\n{"name": "calculate_math", "arguments": {"expression": "6 * 7"}}\n</tool_call>'
 

@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 from tests.serve.browser import Site, Visit, serve
 from tests.serve.tiny_server import TOKENIZER
 
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
 
 OTHER = Tokenizer.train(["tokens and other words " * 3], 300)
 

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from minimind.sampling import Sampling
+from minimind.generation.request import Event, Request, TokenScore
+from minimind.generation.row import Row
+from minimind.generation.sampling import Sampling
 from minimind.serve.ask import chat_ask
 from minimind.serve.replies import DONE, ChatChoice, Envelope, TextChoice, chunk, usage
-from minimind.serve.request import Event, Request, TokenScore
-from minimind.serve.row import Row
 from minimind.serve.schema import ChatBody
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
 
 
 def test_a_chunk_is_one_line_of_json_whatever_the_text() -> None:

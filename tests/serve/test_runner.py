@@ -4,9 +4,9 @@ import asyncio
 
 from tests.serve.tiny_server import TOKENIZER, make_engine, random_model, wait_for
 
-from minimind.generation import generate_ids
-from minimind.sampling import Sampling
-from minimind.serve.request import Request
+from minimind.generation.generate import generate_ids
+from minimind.generation.request import Request
+from minimind.generation.sampling import Sampling
 from minimind.serve.runner import Runner
 
 GREEDY = Sampling(temperature=0, max_tokens=20)

@@ -10,15 +10,15 @@ from typing import Any
 import torch
 import uvicorn
 
+from minimind.generation.engine import Engine
+from minimind.generation.forward import Chunk
+from minimind.generation.sampling import Sampling
 from minimind.model import ModelConfig, Transformer
-from minimind.sampling import Sampling
 from minimind.serve.api import Service
 from minimind.serve.app import build_app, make_server
-from minimind.serve.engine import Engine
-from minimind.serve.forward import Chunk
 from minimind.serve.guard import Policy
 from minimind.serve.runner import Runner
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
 
 TOKENIZER = Tokenizer.train(["hello world, hello there", "你好，世界。你好吗？" * 3], 310)
 CONFIG = ModelConfig(

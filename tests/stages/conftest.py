@@ -9,11 +9,11 @@ import pytest
 import torch
 from tests.stages.tiny_runs import REWARDS, write_rows
 
-from minimind.checkpoint import save_checkpoint
 from minimind.cli import main
 from minimind.model import ModelConfig, Transformer
-from minimind.tokenizer import Tokenizer
-from minimind.tools import TOOLS
+from minimind.storage.checkpoint import save_checkpoint
+from minimind.text.tokenizer import Tokenizer
+from minimind.tools.builtin import TOOLS
 
 QUICK = {"train.dtype": "float32", "train.device": "cpu", "train.compile": "off", "train.warmup_steps": 1}
 

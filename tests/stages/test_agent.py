@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from tests.stages.tiny_runs import policy_options, write_rows
 
-from minimind.checkpoint import load_model
 from minimind.rl.traces import read_traces
-from minimind.run import RunReader
+from minimind.storage.checkpoint import load_model
+from minimind.storage.run import RunReader
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from minimind.checkpoint import load_model, save_checkpoint, verify_checkpoint
 from minimind.cli import main
 from minimind.model import Transformer
 from minimind.stages.average import shares_of
-from minimind.tokenizer import Tokenizer
+from minimind.storage.checkpoint import load_model, save_checkpoint, verify_checkpoint
+from minimind.text.tokenizer import Tokenizer
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import pytest
 import torch
 from tests.report.test_comparison import make_run
 
-from minimind.checkpoint import load_model, save_checkpoint
 from minimind.cli import main
+from minimind.storage.checkpoint import load_model, save_checkpoint
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ import pytest
 import torch
 from tests.stages.tiny_runs import outcome, went_on, write_rows
 
-from minimind.checkpoint import load_model, save_checkpoint
 from minimind.model import ModelConfig, Transformer
-from minimind.run import RunReader
-from minimind.tokenizer import Tokenizer
+from minimind.storage.checkpoint import load_model, save_checkpoint
+from minimind.storage.run import RunReader
+from minimind.text.tokenizer import Tokenizer
 
 Command = Callable[..., int]
 STUDENT = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1}

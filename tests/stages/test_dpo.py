@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests.stages.tiny_runs import outcome, went_on, write_rows
 
-from minimind.run import RunReader
+from minimind.storage.run import RunReader
 
 Command = Callable[..., int]
 

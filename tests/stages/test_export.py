@@ -7,10 +7,10 @@ import torch
 from tests.interop.test_peft_export import adapted
 from tests.interop.tiny_models import tiny_model
 
-from minimind.adapters import fingerprint
-from minimind.checkpoint import load_model, save_checkpoint
 from minimind.cli import main
-from minimind.tokenizer import Tokenizer
+from minimind.storage.adapters import fingerprint
+from minimind.storage.checkpoint import load_model, save_checkpoint
+from minimind.text.tokenizer import Tokenizer
 
 Words = list[str]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tests.stages.tiny_runs import policy_options
 
-from minimind.run import RunReader
+from minimind.storage.run import RunReader
 
 
 @pytest.mark.parametrize("loss", ["grpo", "dr_grpo", "dapo", "cispo"])

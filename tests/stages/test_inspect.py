@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from minimind.cli import main
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
 
 
 def test_the_module_does_not_stand_in_for_the_standard_librarys() -> None:

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from minimind.adapters import fingerprint, save_adapter
-from minimind.checkpoint import load_model, save_checkpoint, verify_checkpoint
 from minimind.cli import parse
 from minimind.errors import CheckpointError, ConfigError
 from minimind.lora import LoraConfig, add_lora, lora_weights
 from minimind.model import ModelConfig, Transformer
 from minimind.stages.merge import run
-from minimind.tokenizer import Tokenizer
+from minimind.storage.adapters import fingerprint, save_adapter
+from minimind.storage.checkpoint import load_model, save_checkpoint, verify_checkpoint
+from minimind.text.tokenizer import Tokenizer
 
 TOKENIZER = Tokenizer.train(["hello world"], 295)
 SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8}

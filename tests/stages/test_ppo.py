@@ -6,7 +6,7 @@ from pathlib import Path
 from safetensors.torch import load_file
 from tests.stages.tiny_runs import policy_options
 
-from minimind.run import RunReader
+from minimind.storage.run import RunReader
 
 
 def test_policy_and_critic_learn(

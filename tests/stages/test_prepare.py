@@ -9,7 +9,7 @@ from minimind.cli import main, parse
 from minimind.data.options import DedupConfig
 from minimind.data.shards import ShardSet
 from minimind.stages.prepare import PrepareConfig, run
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 import torch
 
-from minimind.checkpoint import load_model
 from minimind.cli import main
 from minimind.data.prepare import PrepareOptions, prepare
 from minimind.errors import ConfigError
-from minimind.generation import generate
+from minimind.generation.generate import generate
 from minimind.model import ModelConfig
-from minimind.run import RunReader
 from minimind.stages.pretrain import make_model
-from minimind.tokenizer import Tokenizer
+from minimind.storage.checkpoint import load_model
+from minimind.storage.run import RunReader
+from minimind.text.tokenizer import Tokenizer
 
 SENTENCES = [
     f"the {size} {animal} sat on the {place} and looked at the moon"

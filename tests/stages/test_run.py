@@ -6,8 +6,8 @@ import pytest
 
 from minimind.cli import parse
 from minimind.errors import ConfigError, DataError
-from minimind.run import RunReader
 from minimind.stages.run import run
+from minimind.storage.run import RunReader
 
 TEXT = "the cat sat on the mat and the dog sat on the log. " * 40
 

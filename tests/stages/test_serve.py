@@ -15,12 +15,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from minimind.checkpoint import load_model
 from minimind.cli import main
 from minimind.config import load
 from minimind.errors import ConfigError
 from minimind.serve.guard import Policy
 from minimind.stages.serve import ServeConfig, _models, _welcome
+from minimind.storage.checkpoint import load_model
 
 
 def test_a_folder_is_served_until_sigterm(tiny: Path) -> None:

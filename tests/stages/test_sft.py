@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 import torch
 
-from minimind.checkpoint import load_model, save_checkpoint
 from minimind.cli import main
-from minimind.conversation import Message, render_prompt
 from minimind.data.prepare import PrepareOptions, prepare
-from minimind.generation import complete
+from minimind.generation.generate import complete
+from minimind.generation.sampling import Sampling
 from minimind.model import ModelConfig, Transformer
-from minimind.run import RunReader
-from minimind.sampling import Sampling
-from minimind.tokenizer import Tokenizer
+from minimind.storage.checkpoint import load_model, save_checkpoint
+from minimind.storage.run import RunReader
+from minimind.text.conversation import Message, render_prompt
+from minimind.text.tokenizer import Tokenizer
 
 ANSWERS = {"who are you?": "I am a small model.", "what do cats eat?": "Cats eat fish.", "is the sun hot?": "Very hot."}
 SETTINGS = {

@@ -7,17 +7,17 @@ from typing import Any
 import pytest
 import torch
 
-from minimind.checkpoint import save_checkpoint
 from minimind.cli import main
-from minimind.conversation import Conversation
-from minimind.endpoint import Endpoint, EndpointBusy
 from minimind.errors import ConfigError, DataError, UserError
-from minimind.messages import Message
+from minimind.generation.sampling import Sampling
 from minimind.model import ModelConfig, Transformer
-from minimind.sampling import Sampling
+from minimind.remote.endpoint import Endpoint, EndpointBusy
 from minimind.stages import synthesize
 from minimind.stages.synthesize import WAIT_SECONDS, Reply, SynthesizeConfig, run
-from minimind.tokenizer import Tokenizer
+from minimind.storage.checkpoint import save_checkpoint
+from minimind.text.conversation import Conversation
+from minimind.text.messages import Message
+from minimind.text.tokenizer import Tokenizer
 
 QUESTIONS = [f"Question {number}?" for number in range(7)]
 

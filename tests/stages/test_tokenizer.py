@@ -9,7 +9,7 @@ from minimind.cli import parse
 from minimind.config import load
 from minimind.errors import DataError, TokenizerError
 from minimind.stages.tokenizer import TokenizerConfig, run
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
 
 
 def train(*words: str) -> Tokenizer:

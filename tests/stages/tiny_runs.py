@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from minimind.run import RunReader
+from minimind.storage.run import RunReader
 
 TIMED = {"seconds", "tokens_per_second", "step_seconds", "seconds_generation", "seconds_scoring", "seconds_logprobs"}
 

@@ -8,7 +8,7 @@ import torch
 
 from minimind.errors import CheckpointError
 from minimind.model import ModelConfig, Transformer
-from minimind.tensor_files import write_files
+from minimind.storage.tensor_files import write_files
 from minimind.training.optimizer import Optimizers, make_optimizers
 from minimind.training.state import load_training_state, read_training_facts, training_state_files
 

@@ -18,7 +18,7 @@ from minimind.builtin.skills import Exchange, Skill
 from minimind.builtin.talk import draw_talk
 from minimind.builtin.word_skills import WORD_SKILLS
 from minimind.builtin.words import LANGUAGES
-from minimind.tools import TOOLS, run_tool
+from minimind.tools.builtin import TOOLS, run_tool
 
 __all__ = ["SKILLS", "builtin_conversations", "builtin_questions"]
 

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minimind.conversation import Conversation, Message, render, render_text
 from minimind.data.chunks import BadRow, Chunk, Row
 from minimind.data.clean import reason_to_drop
 from minimind.data.corpus import Kind, kind_of
@@ -18,7 +17,8 @@ from minimind.data.dedup import document_hash, signature
 from minimind.data.options import CleanConfig
 from minimind.data.split import is_chosen
 from minimind.errors import UserError
-from minimind.tokenizer import Tokenizer
+from minimind.text.conversation import Conversation, Message, render, render_text
+from minimind.text.tokenizer import Tokenizer
 
 __all__ = ["EncodeSettings", "EncodedChunk", "EncodedDocument", "Encoder"]
 

@@ -18,14 +18,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minimind.conversation import Conversation, Message, render, render_prompt, render_text
 from minimind.data.chunks import BadRow, Row
 from minimind.data.corpus import BadRows, read_chunks
 from minimind.data.dedup import document_hash
 from minimind.data.files import find_files
 from minimind.data.split import is_chosen
 from minimind.errors import DataError, UserError
-from minimind.tokenizer import Tokenizer
+from minimind.text.conversation import Conversation, Message, render, render_prompt, render_text
+from minimind.text.tokenizer import Tokenizer
 
 __all__ = ["Pairs", "Side", "read_pairs", "split_pairs"]
 

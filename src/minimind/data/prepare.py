@@ -24,8 +24,8 @@ from minimind.data.shard_writer import ShardWriter
 from minimind.data.split import Sorter
 from minimind.data.workers import encode_chunks
 from minimind.errors import CheckpointError, DataError
-from minimind.folder import has_manifest, write_folder
-from minimind.tokenizer import Tokenizer
+from minimind.storage.folder import has_manifest, write_folder
+from minimind.text.tokenizer import Tokenizer
 
 __all__ = ["BAD_ROWS", "prepare"]
 

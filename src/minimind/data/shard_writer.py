@@ -9,7 +9,7 @@ import numpy as np
 
 from minimind.data.corpus import Kind
 from minimind.data.shard_index import Index, ShardFile, file_name, write_index
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
 
 __all__ = ["ShardWriter"]
 

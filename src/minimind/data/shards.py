@@ -14,7 +14,7 @@ import numpy as np
 from minimind.data.corpus import Kind
 from minimind.data.shard_index import INDEX, Index, file_name, read_index
 from minimind.errors import DataError
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
 
 __all__ = ["ShardSet", "open_prepared"]
 

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from minimind.data.loader import Documents, PackedRows, Piece, Row, collate, plan_rows
 from minimind.errors import DataError
-from minimind.folder import verify_folder, write_folder
 from minimind.interfaces import Batch, TeacherBatch
+from minimind.storage.folder import verify_folder, write_folder
 
 __all__ = ["KeptTeacher", "TeacherRows", "TeacherSettings", "keep_teacher"]
 

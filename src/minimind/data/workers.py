@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 from minimind.data.chunks import Chunk
 from minimind.data.encode import EncodedChunk, Encoder, EncodeSettings
 from minimind.errors import DataError
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
 
 __all__ = ["encode_chunks"]
 

@@ -16,7 +16,7 @@ from minimind.errors import DataError
 from minimind.evals.log_likelihood import Request, log_likelihoods
 from minimind.evals.measured import Measured, fingerprint_of
 from minimind.model import Transformer
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
 
 __all__ = ["BitsPerByte", "HeldOutDocument", "bits_per_byte", "cut_documents"]
 

@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from minimind.conversation import Message, parse_sampled, render_prompt
-from minimind.generation import complete
+from minimind.generation.generate import complete
+from minimind.generation.sampling import Sampling
 from minimind.model import Transformer
-from minimind.sampling import Sampling
-from minimind.tokenizer import Tokenizer
-from minimind.tools import TOOLS, offered_names, run_tool
+from minimind.text.conversation import Message, parse_sampled, render_prompt
+from minimind.text.tokenizer import Tokenizer
+from minimind.tools.builtin import TOOLS, run_tool
+from minimind.tools.tool import offered_names
 
 __all__ = ["AskedQuestion", "answer_once", "answer_with_tools", "has_room"]
 

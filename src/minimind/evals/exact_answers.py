@@ -9,13 +9,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from minimind.conversation import Conversation
 from minimind.errors import DataError
 from minimind.evals.dialogues import AskedQuestion, answer_with_tools, has_room
 from minimind.evals.measured import Measured, fingerprint_of
+from minimind.generation.sampling import Sampling
 from minimind.model import Transformer
-from minimind.sampling import Sampling
-from minimind.tokenizer import Tokenizer
+from minimind.text.conversation import Conversation
+from minimind.text.tokenizer import Tokenizer
 
 __all__ = ["Answer", "ExactAnswers", "exact_answers"]
 

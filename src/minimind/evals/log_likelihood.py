@@ -16,7 +16,7 @@ from torch import Tensor
 
 from minimind.errors import DataError
 from minimind.model import Transformer
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
 
 __all__ = ["LogLikelihood", "Request", "encode_request", "log_likelihoods"]
 

@@ -13,7 +13,7 @@ from minimind.errors import DataError
 from minimind.evals.log_likelihood import encode_request, log_likelihoods
 from minimind.evals.measured import Measured, fingerprint_of
 from minimind.model import Transformer
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
 
 __all__ = ["CHANCE", "MinimalPairs", "minimal_pairs"]
 

@@ -16,7 +16,7 @@ from itertools import islice
 from typing import Any
 
 from minimind.evals.bits_per_byte import HeldOutDocument, cut_documents
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
 
 __all__ = ["NGram", "baselines"]
 

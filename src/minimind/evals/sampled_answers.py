@@ -8,14 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from minimind.conversation import Message
 from minimind.errors import DataError
 from minimind.evals.dialogues import AskedQuestion, answer_with_tools, has_room
 from minimind.evals.measured import Measured, fingerprint_of
 from minimind.evals.pass_at_k import pass_at_k
+from minimind.generation.sampling import Sampling
 from minimind.model import Transformer
-from minimind.sampling import Sampling
-from minimind.tokenizer import Tokenizer
+from minimind.text.conversation import Message
+from minimind.text.tokenizer import Tokenizer
 
 __all__ = ["OpenQuestion", "SampledAnswers", "sample_answers"]
 

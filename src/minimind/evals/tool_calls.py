@@ -14,14 +14,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from minimind.chat_template import CALL_MARKS
-from minimind.conversation import Conversation, Message, ToolCall
 from minimind.errors import DataError
 from minimind.evals.dialogues import AskedQuestion, answer_once, has_room
 from minimind.evals.measured import Measured, fingerprint_of
+from minimind.generation.sampling import Sampling
 from minimind.model import Transformer
-from minimind.sampling import Sampling
-from minimind.tokenizer import Tokenizer
+from minimind.text.chat_template import CALL_MARKS
+from minimind.text.conversation import Conversation, Message, ToolCall
+from minimind.text.tokenizer import Tokenizer
 
 __all__ = ["PlayedTurn", "ToolCalls", "are_same_calls", "tool_calls"]
 

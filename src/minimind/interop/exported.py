@@ -1,7 +1,7 @@
 """A folder that other programs read: there whole and proved, or not there at all.
 
 Each format fills a temporary folder, reads it back as a stranger would, and compares; only then one rename gives it its
-name (`folder.py`). A format that rounds weights may think a little differently, and the export says how much.
+name (`storage/folder.py`). A format that rounds weights may think a little differently, and the export says how much.
 Next: `hf_export.py`, `gguf_writer.py`, `onnx_export.py`, `upstream_export.py`.
 """
 
@@ -12,15 +12,15 @@ from typing import Any
 
 import torch
 
-from minimind.checkpoint import save_checkpoint
-from minimind.config_json import EXPERT_FIELDS
 from minimind.errors import CheckpointError
-from minimind.folder import MANIFEST, write_folder
-from minimind.generation import complete
+from minimind.generation.generate import complete
+from minimind.generation.sampling import Sampling
 from minimind.model import ModelConfig, Transformer
-from minimind.sampling import Sampling
-from minimind.tensor_files import read_json
-from minimind.tokenizer import Tokenizer
+from minimind.storage.checkpoint import save_checkpoint
+from minimind.storage.config_json import EXPERT_FIELDS
+from minimind.storage.folder import MANIFEST, write_folder
+from minimind.storage.tensor_files import read_json
+from minimind.text.tokenizer import Tokenizer
 
 __all__ = ["Exported", "ExportedFile", "require_same_model", "write_checkpoint_files", "write_export"]
 

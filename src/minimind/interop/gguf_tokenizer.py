@@ -3,14 +3,14 @@
 The file has tokens and merges as tokenizer.json has them, a type for each token, and the name under which llama.cpp
 knows the split pattern (`tokenizer.ggml.pre`). It can hold no normalizer, and llama.cpp applies none: Qwen's own
 tokenizer.json first composes characters (NFC), which changes nothing in text that is composed already, as most is.
-Next: `tokenizer_files.py`, which proves that no text gets the id of a control token.
+Next: `text/vocabulary.py`, which proves that no text gets the id of a control token.
 """
 
 from typing import Any
 
 from minimind.errors import TokenizerError
 from minimind.interop.gguf_file import GgufFile
-from minimind.tokenizer import Tokenizer, Vocabulary
+from minimind.text.tokenizer import Tokenizer, Vocabulary
 
 __all__ = ["read_tokenizer"]
 

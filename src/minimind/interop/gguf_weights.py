@@ -1,9 +1,9 @@
 """A GGUF file -> a model and its tokenizer.
 
 Four architectures are this model with switches set: llama, qwen2 (biases), qwen3 (normalised queries and keys) and
-qwen3moe (a mixture of experts).
-Whatever a file says of them is understood or refused, as `config_json.py` does: to ignore a sliding window or scaled
-positions would compute something else without a word. Quantised weights come back as float32, as exact as they are.
+qwen3moe (a mixture of experts). Whatever a file says of them is understood or refused, as `storage/config_json.py`
+does: to ignore a sliding window or scaled positions would compute something else without a word. Quantised weights come
+back as float32, as exact as they are.
 """
 
 import dataclasses
@@ -24,8 +24,8 @@ from minimind.errors import CheckpointError
 from minimind.interop.gguf_file import GgufFile
 from minimind.interop.gguf_tokenizer import read_tokenizer
 from minimind.model import ModelConfig, Transformer
-from minimind.tensor_files import first_of
-from minimind.tokenizer import Tokenizer
+from minimind.storage.tensor_files import first_of
+from minimind.text.tokenizer import Tokenizer
 
 __all__ = ["ARCHITECTURES", "ImportedModel", "load_gguf"]
 

@@ -14,14 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from minimind.chat_template import chat_template
 from minimind.errors import CheckpointError
 from minimind.interop.exported import Exported, require_same_model, write_export
 from minimind.interop.gguf_tokenizer import ADDED, CONTROL, NORMAL, PATTERN_OF, UNUSED
 from minimind.interop.gguf_weights import BLOCK_NAMES, OUTER_NAMES, load_gguf
 from minimind.interop.ollama import modelfile
 from minimind.model import ModelConfig, Transformer
-from minimind.tokenizer import Tokenizer
+from minimind.text.chat_template import chat_template
+from minimind.text.tokenizer import Tokenizer
 
 __all__ = ["GgufKind", "export_gguf", "gguf_architecture", "write_gguf"]
 

@@ -12,12 +12,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from minimind.checkpoint import load_model
 from minimind.errors import CheckpointError
 from minimind.interop.exported import Exported, require_same_model, write_checkpoint_files, write_export
 from minimind.model import Transformer
-from minimind.tensor_files import read_json, write_json
-from minimind.tokenizer import Tokenizer
+from minimind.storage.checkpoint import load_model
+from minimind.storage.tensor_files import read_json, write_json
+from minimind.text.tokenizer import Tokenizer
 
 __all__ = ["HfType", "export_hf"]
 

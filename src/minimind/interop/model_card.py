@@ -9,12 +9,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from minimind.chat_template import THINK_MARKS, TOOL_MARKS
 from minimind.errors import RunError
 from minimind.model import Transformer
-from minimind.provenance import without_home
-from minimind.run import RunReader
-from minimind.tokenizer import Tokenizer
+from minimind.storage.provenance import without_home
+from minimind.storage.run import RunReader
+from minimind.text.chat_template import THINK_MARKS, TOOL_MARKS
+from minimind.text.tokenizer import Tokenizer
 
 __all__ = ["find_run", "model_card"]
 

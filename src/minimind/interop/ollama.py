@@ -1,13 +1,13 @@
 """The Modelfile beside a GGUF file: how ollama has to write a conversation for this model.
 
 ollama does not run the Jinja template inside a GGUF file; without a TEMPLATE it would send the bare words. This one
-writes what `conversation.py` writes for messages of system, user and assistant, think blocks included. It knows no
+writes what `text/conversation.py` writes for messages of system, user and assistant, think blocks included. It knows no
 tools: for those use a program that reads the template in the file.
 """
 
-from minimind.chat_template import THINK_MARKS
 from minimind.model import ModelConfig
-from minimind.tokenizer import Tokenizer
+from minimind.text.chat_template import THINK_MARKS
+from minimind.text.tokenizer import Tokenizer
 
 __all__ = ["modelfile"]
 

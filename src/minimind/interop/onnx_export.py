@@ -18,13 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from minimind.chat_template import chat_template
 from minimind.errors import CheckpointError, ConfigError
 from minimind.interop.exported import Exported, write_checkpoint_files, write_export
 from minimind.interop.onnx_graph import build_onnx
 from minimind.model import Attend, Transformer, attend_to_earlier
-from minimind.tensor_files import read_json, write_json
-from minimind.tokenizer import Tokenizer
+from minimind.storage.tensor_files import read_json, write_json
+from minimind.text.chat_template import chat_template
+from minimind.text.tokenizer import Tokenizer
 
 __all__ = ["OnnxModel", "export_onnx", "require_same_logits"]
 

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from minimind.adapters import CONFIG, WEIGHTS, read_adapter
 from minimind.errors import CheckpointError
 from minimind.interop.exported import Exported, write_export
-from minimind.tensor_files import read_json, write_json
+from minimind.storage.adapters import CONFIG, WEIGHTS, read_adapter
+from minimind.storage.tensor_files import read_json, write_json
 
 __all__ = ["export_peft"]
 

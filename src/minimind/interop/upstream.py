@@ -18,7 +18,7 @@ from minimind.errors import CheckpointError
 from minimind.interop.pth_file import PthFile
 from minimind.lora import MAX_RANK, TARGETS, LoraConfig, add_lora, load_lora_weights, lora_shapes
 from minimind.model import ModelConfig, Transformer
-from minimind.tensor_files import first_of, require_same_names
+from minimind.storage.tensor_files import first_of, require_same_names
 
 __all__ = ["UpstreamShape", "is_upstream_lora", "load_upstream", "load_upstream_lora"]
 

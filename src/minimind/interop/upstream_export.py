@@ -10,15 +10,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from minimind.adapters import PREFIX, read_adapter
-from minimind.adapters import WEIGHTS as ADAPTER_WEIGHTS
 from minimind.errors import CheckpointError
 from minimind.interop.exported import Exported, require_same_model, write_export
 from minimind.interop.pth_file import PthFile
 from minimind.interop.upstream import UpstreamShape, load_upstream
 from minimind.model import ModelConfig, Transformer
-from minimind.tensor_files import open_tensors
-from minimind.tokenizer import Tokenizer
+from minimind.storage.adapters import PREFIX, read_adapter
+from minimind.storage.adapters import WEIGHTS as ADAPTER_WEIGHTS
+from minimind.storage.tensor_files import open_tensors
+from minimind.text.tokenizer import Tokenizer
 
 __all__ = ["UpstreamType", "export_upstream", "export_upstream_lora"]
 

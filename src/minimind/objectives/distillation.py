@@ -28,7 +28,7 @@ from minimind.interfaces import Batch, Loss, Mean, TeacherBatch
 from minimind.model import Transformer
 from minimind.objectives.logprobs import token_slices
 from minimind.objectives.next_token import balance_experts
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
 
 __all__ = ["Distillation", "KeptDistillation", "keep_likeliest", "require_same_vocabulary"]
 

@@ -5,10 +5,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from minimind.checkpoint import checkpoint_info
 from minimind.evals.measured import NOISE_ERRORS, Measured
 from minimind.report.inspection import InspectionTable
 from minimind.report.summary import Summary
+from minimind.storage.checkpoint import checkpoint_info
 
 __all__ = ["figures_table", "is_run", "parts_by_source", "samples_table", "scores_table", "settings_table"]
 

@@ -4,15 +4,15 @@ import math
 from dataclasses import fields
 from pathlib import Path
 
-from minimind.adapters import WEIGHTS, AdapterInfo, is_adapter, read_adapter
-from minimind.checkpoint import checkpoint_info, find_checkpoint, verify_checkpoint
 from minimind.errors import CheckpointError, TokenizerError
-from minimind.folder import MANIFEST, has_manifest
 from minimind.model import ModelConfig
 from minimind.report.inspection import Inspection, InspectionTable
 from minimind.report.parameters import count_parameters
-from minimind.tensor_files import float_shapes
-from minimind.tokenizer import Tokenizer
+from minimind.storage.adapters import WEIGHTS, AdapterInfo, is_adapter, read_adapter
+from minimind.storage.checkpoint import checkpoint_info, find_checkpoint, verify_checkpoint
+from minimind.storage.folder import MANIFEST, has_manifest
+from minimind.storage.tensor_files import float_shapes
+from minimind.text.tokenizer import Tokenizer
 from minimind.training.state import FACTS, STATE, read_training_facts
 
 __all__ = ["inspect_model"]

@@ -12,9 +12,9 @@ import numpy as np
 from minimind.data.corpus import BadRow, Row, kind_of, read_chunks
 from minimind.data.files import find_files
 from minimind.errors import DataError
-from minimind.messages import Conversation
 from minimind.report.inspect_shards import count_duplicates
 from minimind.report.inspection import Inspection, InspectionTable, beginning, length_table
+from minimind.text.messages import Conversation
 
 __all__ = ["inspect_rows"]
 

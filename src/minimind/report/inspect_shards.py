@@ -11,7 +11,7 @@ from minimind.data.shard_index import INDEX, Index, read_index
 from minimind.data.shards import ShardSet
 from minimind.errors import DataError, TokenizerError
 from minimind.report.inspection import Inspection, InspectionTable, Piece, beginning, length_table
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
 
 __all__ = ["count_duplicates", "inspect_shards", "pieces"]
 

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from minimind.compression import report
 from minimind.report.inspection import Inspection, InspectionTable
-from minimind.tokenizer import Tokenizer
+from minimind.text.compression import report
+from minimind.text.tokenizer import Tokenizer
 
 __all__ = ["inspect_tokenizer"]
 

@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from minimind.adapters import is_adapter
 from minimind.data.shard_index import INDEX
 from minimind.errors import DataError
+from minimind.storage.adapters import is_adapter
 
 __all__ = ["Inspection", "InspectionTable", "Kind", "Piece", "beginning", "kind_at", "length_table"]
 

@@ -4,7 +4,8 @@
                           + 12 · layers · query heads · head width · (positions it sees, on average)
 
 Each product takes 2 operations per weight and token forward and 4 backward, attention's two products likewise; looking
-up an embedding is free, and of experts only the chosen ones count. `stages/probe.py` measures what cannot be computed.
+up an embedding is free, and of experts only the chosen ones count. `stages/plan/probe.py` measures what
+cannot be computed.
 """
 
 import math

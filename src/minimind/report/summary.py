@@ -19,7 +19,7 @@ from minimind.errors import RunError
 from minimind.report.chart import Point, running_mean, short
 from minimind.report.evaluation import is_number, read_evaluation, rounded
 from minimind.report.rollouts import rollout_table
-from minimind.run import RunReader
+from minimind.storage.run import RunReader
 
 __all__ = ["Defaults", "Prompt", "Sample", "Summary", "duration", "title_of"]
 

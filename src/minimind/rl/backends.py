@@ -24,12 +24,12 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from minimind.endpoint import open_request
 from minimind.errors import TrainingError
-from minimind.generation import Completion, generate_ids
+from minimind.generation.generate import Completion, generate_ids
+from minimind.generation.sampling import Sampling
 from minimind.model import Transformer
-from minimind.sampling import Sampling
-from minimind.tokenizer import Tokenizer
+from minimind.remote.endpoint import open_request
+from minimind.text.tokenizer import Tokenizer
 
 __all__ = ["InProcess", "RolloutBackend", "ServerBackend"]
 

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
-from minimind.conversation import Message, ToolCall
+from minimind.data.prompts import Prompt
 from minimind.errors import DataError
 from minimind.rl.outcomes import Outcome, ToolResult
-from minimind.rl.prompts import Prompt
 from minimind.rl.time_limit import Ending, call_in_time
-from minimind.tools import Tool, offered_names, run_tool
+from minimind.text.conversation import Message, ToolCall
+from minimind.tools.builtin import run_tool
+from minimind.tools.tool import Tool, offered_names
 
 __all__ = ["Environment", "RolloutDialogue", "ToolEnvironment"]
 

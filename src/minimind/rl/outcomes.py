@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from minimind.conversation import Message, ToolCall
-from minimind.rl.prompts import Prompt
+from minimind.data.prompts import Prompt
+from minimind.text.conversation import Message, ToolCall
 
 __all__ = ["Outcome", "ToolResult"]
 

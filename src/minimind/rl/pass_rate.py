@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from minimind.rl.prompts import Prompt
+from minimind.data.prompts import Prompt
 from minimind.rl.rewards import Rewards
 from minimind.rl.rollouts import Sampler, is_right, score_rollouts
 

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from minimind.data.prompts import Prompt
 from minimind.errors import ConfigError, TrainingError
 from minimind.rl.outcomes import Outcome
-from minimind.rl.prompts import Prompt
 from minimind.rl.reward_functions import http_reward, import_reward
 from minimind.rl.rules import RULES
 from minimind.rl.time_limit import Ending, call_in_time

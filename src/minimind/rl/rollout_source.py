@@ -17,13 +17,13 @@ from pathlib import Path
 
 import numpy as np
 
+from minimind.data.prompts import Prompt
 from minimind.errors import TrainingError, UserError
 from minimind.interfaces import RolloutBatch
 from minimind.rl.credit import Critic, Judges, Values, compare, judge
 from minimind.rl.experience import Experience, collate_rollouts, cut
 from minimind.rl.figures import drop_reason, figure_names, sum_figures
 from minimind.rl.iteration import STATE_FILE, Iteration, iteration_to_bytes, merge_iterations, read_iteration
-from minimind.rl.prompts import Prompt
 from minimind.rl.rewards import Rewards
 from minimind.rl.rollouts import Rollout, Sampler, score_rollouts
 from minimind.rl.traces import TraceWriter

@@ -11,15 +11,15 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from minimind.conversation import parse_answer_ids, render_prompt, render_tool_results
-from minimind.generation import Completion
+from minimind.data.prompts import Prompt
+from minimind.generation.generate import Completion
+from minimind.generation.sampling import Sampling
 from minimind.rl.backends import RolloutBackend
 from minimind.rl.environment import Environment, RolloutDialogue
 from minimind.rl.outcomes import Outcome
-from minimind.rl.prompts import Prompt
 from minimind.rl.rewards import Rewards, Scored
-from minimind.sampling import Sampling
-from minimind.tokenizer import Tokenizer
+from minimind.text.conversation import parse_answer_ids, render_prompt, render_tool_results
+from minimind.text.tokenizer import Tokenizer
 
 __all__ = ["Rollout", "Sampler", "is_right", "score_rollouts", "stream_number"]
 

@@ -7,11 +7,11 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from minimind.conversation import Message
-from minimind.rl.numbers import holds_numbers, read_numbers
+from minimind.data.prompts import Prompt
 from minimind.rl.outcomes import Outcome
-from minimind.rl.prompts import Prompt
-from minimind.tokenizer import RESERVED
+from minimind.text.conversation import Message
+from minimind.text.numbers import holds_numbers, read_numbers
+from minimind.text.tokenizer import RESERVED
 
 __all__ = ["RULES", "Rule", "exact", "length", "number", "repetition", "tool_success", "well_formed"]
 

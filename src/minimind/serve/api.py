@@ -12,14 +12,14 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from minimind.errors import UserError
-from minimind.sampling import Sampling
+from minimind.generation.engine import Engine
+from minimind.generation.grammar import Grammars
+from minimind.generation.request import Event, QueueFull, Request
+from minimind.generation.sampling import Sampling
 from minimind.serve.ask import chat_ask, completion_requests
-from minimind.serve.engine import Engine
-from minimind.serve.grammar import Grammars
 from minimind.serve.metrics import render_metrics
 from minimind.serve.problems import Problem
 from minimind.serve.replies import DONE, ChatChoice, Envelope, TextChoice, chunk, usage
-from minimind.serve.request import Event, QueueFull, Request
 from minimind.serve.runner import Runner, Stream
 from minimind.serve.schema import ChatBody, CompletionBody, GenerationBody
 

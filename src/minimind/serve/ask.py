@@ -5,16 +5,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from minimind.chat_template import CALL_MARKS
-from minimind.conversation import Conversation, render_prompt
 from minimind.errors import ConfigError, DataError, TokenizerError
-from minimind.sampling import Sampling
-from minimind.serve.answer import answer_marks
-from minimind.serve.grammar import Grammars, Guide
+from minimind.generation.grammar import Grammars, Guide
+from minimind.generation.request import Request
+from minimind.generation.sampling import Sampling
 from minimind.serve.problems import Problem
-from minimind.serve.request import Request
 from minimind.serve.schema import ChatBody, CompletionBody, GenerationBody, NamedChoice
-from minimind.tokenizer import Tokenizer
+from minimind.text.answers import answer_marks
+from minimind.text.chat_template import CALL_MARKS
+from minimind.text.conversation import Conversation, render_prompt
+from minimind.text.tokenizer import Tokenizer
 
 __all__ = ["ChatAsk", "chat_ask", "completion_requests"]
 

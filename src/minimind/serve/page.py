@@ -16,8 +16,8 @@ from starlette.responses import Response
 from minimind.errors import TokenizerError
 from minimind.serve.problems import Problem
 from minimind.serve.runs_folder import RunsFolder
-from minimind.tokenizer import Tokenizer
-from minimind.tools import TOOLS, run_tool
+from minimind.text.tokenizer import Tokenizer
+from minimind.tools.builtin import TOOLS, run_tool
 
 __all__ = ["make_page_router", "page_files"]
 

@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from minimind.chat_template import CALL_MARKS
-from minimind.serve.answer import AnswerReader, Delta
+from minimind.generation.request import Event, TokenScore
 from minimind.serve.ask import ChatAsk
 from minimind.serve.problems import Problem
-from minimind.serve.request import Event, TokenScore
-from minimind.tokenizer import StreamDecoder, Tokenizer
+from minimind.text.answers import AnswerReader, Delta
+from minimind.text.chat_template import CALL_MARKS
+from minimind.text.tokenizer import StreamDecoder, Tokenizer
 
 __all__ = ["DONE", "ChatChoice", "Envelope", "TextChoice", "chunk", "usage"]
 
@@ -76,7 +76,7 @@ class ChatChoice:
         for event in events:
             _require_sound(event)
             self.num_drawn += event.id is not None
-            deltas += self._reader.push(event)
+            deltas += self._reader.push(event.text, event.mark)
             scores += [_chat_score(score, self._tokenizer) for score in event.scores]
             if event.finish_reason is not None:
                 deltas += self._reader.finish()

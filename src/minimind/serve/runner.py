@@ -15,8 +15,8 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-from minimind.serve.engine import Engine
-from minimind.serve.request import Event, Request
+from minimind.generation.engine import Engine
+from minimind.generation.request import Event, Request
 
 __all__ = ["Runner", "Stream"]
 

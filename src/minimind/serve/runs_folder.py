@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from minimind.run import find_runs
+from minimind.storage.run import find_runs
 
 __all__ = ["RunsFolder"]
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from minimind.sampling import LEAST_PENALTY
+from minimind.generation.sampling import LEAST_PENALTY
 
 __all__ = ["ChatBody", "ChatMessage", "CompletionBody", "GenerationBody", "NamedChoice", "Tool"]
 

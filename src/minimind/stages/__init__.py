@@ -1,4 +1,4 @@
-"""The verbs of the command line. Verb `pretrain` is the module `stages/pretrain.py`: a `PretrainConfig` and a `run`.
+"""The verbs of the command line. Verb `pretrain` is the module `pretrain.py`: a `PretrainConfig` and a `run`.
 
 Stages are where the parts meet: they open files, build a model, a source and an objective, and hand them on. Nothing
 is imported until its verb is called. A new verb is a new module and a row in this table. The other modules here are
@@ -7,12 +7,13 @@ what verbs share:
     training      fit.py, rows.py, trained.py; policy.py where a model learns from its own answers
     evaluate      evaluation.py, evaluation_text.py, evaluation_tasks.py, evaluation_answers.py
     plan          planned.py, probe.py
-    chat          dialogue.py, local_answers.py, remote_answers.py, adapters.py
+    chat          dialogue.py, local_answers.py, remote_answers.py, storage/adapters.py
     generate      prompts.py, continuations.py, answer_file.py
     the terminal  terminal.py, tables.py
 """
 
 import importlib
+import keyword
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -202,5 +203,6 @@ VERBS = {
 
 def load_stage(verb: str) -> "tuple[type[Config], Callable[[Any], None]]":
     """The config class and the `run` of a verb; this imports its module."""
-    module = importlib.import_module(f"minimind.stages.{verb}")
+    # `import` is a word of Python's own.
+    module = importlib.import_module(f"minimind.stages.{verb}{'_' * keyword.iskeyword(verb)}")
     return getattr(module, f"{verb.capitalize()}Config"), module.run

@@ -5,10 +5,10 @@ from pydantic import Field
 from minimind.config import DATA
 from minimind.errors import ConfigError
 from minimind.rl.environment import ToolEnvironment
-from minimind.sandbox import python_tool
 from minimind.stages.grpo import ClipConfig, clipped_policy
-from minimind.stages.policy import PolicyConfig, RolloutConfig, fit_policy
-from minimind.tools import TOOLS
+from minimind.stages.shared.policy import PolicyConfig, RolloutConfig, fit_policy
+from minimind.tools.builtin import TOOLS
+from minimind.tools.sandbox import python_tool
 
 __all__ = ["AgentConfig", "run"]
 

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from minimind.adapters import is_adapter
-from minimind.checkpoint import find_checkpoint, load_model, save_checkpoint
 from minimind.config import Config
 from minimind.errors import CheckpointError, ConfigError
-from minimind.run import RunReader
+from minimind.storage.adapters import is_adapter
+from minimind.storage.checkpoint import find_checkpoint, load_model, save_checkpoint
+from minimind.storage.run import RunReader
 
 if TYPE_CHECKING:
     from minimind.model import Transformer
-    from minimind.tokenizer import Tokenizer
+    from minimind.text.tokenizer import Tokenizer
 
 __all__ = ["AverageConfig", "average_models", "run", "shares_of"]
 

@@ -37,7 +37,7 @@ class CompareConfig(Config):
 def run(config: CompareConfig) -> None:
     """Print the tables, and write the page where one is asked for."""
     from minimind.report.comparison import is_run
-    from minimind.stages.tables import show_table
+    from minimind.terminal.tables import show_table
 
     are_runs = all(map(is_run, config.models))
     if config.out is not None and not are_runs:
@@ -81,11 +81,11 @@ def _scores_and_texts(config: CompareConfig) -> "tuple[list[dict[str, Measured]]
     """Of each model, loaded one after the other: bits per byte by source, and what it writes for the prompts."""
     if not config.text and not config.prompts:
         return [], []
-    from minimind.checkpoint import load_model
     from minimind.evals.bits_per_byte import bits_per_byte
-    from minimind.generation import generate
+    from minimind.generation.generate import generate
     from minimind.report.comparison import parts_by_source
-    from minimind.stages.evaluation_text import text_rows
+    from minimind.stages.evaluate.text import text_rows
+    from minimind.storage.checkpoint import load_model
 
     rows = text_rows(config.text, config.max_documents) if config.text else []
     scores, texts = [], []

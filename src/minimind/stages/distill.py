@@ -6,25 +6,25 @@ from pathlib import Path
 import torch
 from pydantic import Field
 
-from minimind.checkpoint import fingerprint, load_model
 from minimind.config import FREE, Config
 from minimind.data.loader import Documents, plan_rows
 from minimind.data.shards import ShardSet
 from minimind.data.teacher import KeptTeacher, TeacherRows, TeacherSettings, keep_teacher
 from minimind.errors import ConfigError
-from minimind.generation import generate
+from minimind.generation.generate import generate
 from minimind.interfaces import Batch, Source
 from minimind.lora import LoraConfig
 from minimind.model import ModelConfig, Transformer
 from minimind.objectives.distillation import Distillation, KeptDistillation, keep_likeliest, require_same_vocabulary
 from minimind.objectives.next_token import NextToken
-from minimind.stages.fit import Site, Task, fit
 from minimind.stages.pretrain import make_model
-from minimind.stages.rows import DataConfig, open_documents, packed_source, packed_validation
-from minimind.stages.trained import Trained
+from minimind.stages.shared.rows import DataConfig, open_documents, packed_source, packed_validation
+from minimind.storage.checkpoint import fingerprint, load_model
+from minimind.terminal.progress import TrainingProgress
 from minimind.training.distributed import num_processes
-from minimind.training.progress import TrainingProgress
+from minimind.training.fit import Site, Task, fit
 from minimind.training.settings import TrainConfig
+from minimind.training.trained import Trained
 
 __all__ = ["DistillConfig", "TeacherConfig", "run"]
 

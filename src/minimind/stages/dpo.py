@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from minimind.checkpoint import fingerprint, load_model
 from minimind.config import DATA, FREE, Config
 from minimind.data.pair_source import PairSource, collate_pairs, load_reference, reference_logprobs, save_reference
 from minimind.data.pairs import Pairs, read_pairs, split_pairs
@@ -16,11 +15,12 @@ from minimind.interfaces import Batch, Source
 from minimind.lora import LoraConfig
 from minimind.objectives.logprobs import batch_logprobs
 from minimind.objectives.preference import Preference
-from minimind.stages.fit import Site, Task, Validation, fit
 from minimind.stages.sft import answer_samples
-from minimind.stages.trained import Trained
-from minimind.tokenizer import Tokenizer
+from minimind.storage.checkpoint import fingerprint, load_model
+from minimind.text.tokenizer import Tokenizer
+from minimind.training.fit import Site, Task, Validation, fit
 from minimind.training.settings import UpdateConfig
+from minimind.training.trained import Trained
 from minimind.training.trainer import Trainer
 
 __all__ = ["DpoConfig", "PairConfig", "PreferenceConfig", "run"]

@@ -65,7 +65,7 @@ def run(config: ExportConfig) -> None:
 
 
 def _export_model(config: ExportConfig) -> "Exported":
-    from minimind.checkpoint import find_checkpoint, load_model
+    from minimind.storage.checkpoint import find_checkpoint, load_model
 
     model, tokenizer = load_model(config.model)
     dtype = TYPES[config.format][config.dtype]
@@ -93,8 +93,8 @@ def _export_model(config: ExportConfig) -> "Exported":
 
 def _export_adapter(config: ExportConfig) -> "Exported":
     """The pairs alone, without their base."""
-    from minimind.adapters import is_adapter
-    from minimind.checkpoint import find_checkpoint
+    from minimind.storage.adapters import is_adapter
+    from minimind.storage.checkpoint import find_checkpoint
 
     folder = find_checkpoint(config.model)
     if not is_adapter(folder):

@@ -6,8 +6,8 @@ from pydantic import Field
 
 from minimind.config import Config
 from minimind.objectives.policy import ClippedPolicy
-from minimind.stages.policy import PolicyConfig, fit_policy
-from minimind.tokenizer import Tokenizer
+from minimind.stages.shared.policy import PolicyConfig, fit_policy
+from minimind.text.tokenizer import Tokenizer
 
 __all__ = ["ClipConfig", "GrpoConfig", "clipped_policy", "run"]
 

@@ -11,7 +11,7 @@ from minimind.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from minimind.report.inspection import Inspection
-    from minimind.stages.terminal import Screen
+    from minimind.terminal.screen import Screen
 
 __all__ = ["InspectConfig", "run"]
 
@@ -72,8 +72,8 @@ def _inspect(config: InspectConfig, kind: str) -> "Inspection":
 
 def _texts_by_language(sources: list[str]) -> dict[str, list[str]]:
     """Some texts of each language, as a row names it or as the script suggests."""
-    from minimind.compression import guess_language
     from minimind.data.corpus import read_rows
+    from minimind.text.compression import guess_language
 
     found: dict[str, list[str]] = {}
     left = TEXT_BYTES
@@ -89,7 +89,7 @@ def _texts_by_language(sources: list[str]) -> dict[str, list[str]]:
 def _text_of(value: dict[str, Any], where: str) -> str:
     """A text, or what is said in a conversation."""
     from minimind.data.corpus import kind_of
-    from minimind.messages import Conversation
+    from minimind.text.messages import Conversation
 
     try:
         kind = kind_of(value)
@@ -103,8 +103,8 @@ def _text_of(value: dict[str, Any], where: str) -> str:
 
 
 def _show(found: "Inspection") -> None:
-    from minimind.stages.tables import show_facts, show_table
-    from minimind.stages.terminal import Screen
+    from minimind.terminal.screen import Screen
+    from minimind.terminal.tables import show_facts, show_table
 
     screen = Screen()
     screen.line(found.title, "bold")

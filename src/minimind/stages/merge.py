@@ -5,10 +5,10 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from minimind.adapters import is_adapter
-from minimind.checkpoint import find_checkpoint, load_model, save_checkpoint
 from minimind.config import Config
 from minimind.errors import ConfigError
+from minimind.storage.adapters import is_adapter
+from minimind.storage.checkpoint import find_checkpoint, load_model, save_checkpoint
 
 __all__ = ["MergeConfig", "run"]
 

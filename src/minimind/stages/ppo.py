@@ -5,7 +5,7 @@ from pydantic import Field
 from minimind.config import Config
 from minimind.objectives.actor_critic import ClippedActorCritic
 from minimind.rl.credit import Critic
-from minimind.stages.policy import PolicyConfig, RolloutConfig, fit_policy
+from minimind.stages.shared.policy import PolicyConfig, RolloutConfig, fit_policy
 
 __all__ = ["CriticConfig", "PpoConfig", "run"]
 

@@ -14,7 +14,7 @@ from minimind.data.options import PrepareOptions
 
 if TYPE_CHECKING:
     from minimind.data.counts import PrepareReport, Progress
-    from minimind.tokenizer import Tokenizer
+    from minimind.text.tokenizer import Tokenizer
 
 __all__ = ["PrepareConfig", "PreparePaths", "run"]
 
@@ -41,7 +41,7 @@ class PrepareConfig(PrepareOptions, PreparePaths):
 def run(config: PrepareConfig) -> None:
     """Prepare, and print what went in, what came out and where the rest went."""
     from minimind.data.prepare import prepare
-    from minimind.tokenizer import Tokenizer
+    from minimind.text.tokenizer import Tokenizer
 
     tokenizer = Tokenizer.load(config.tokenizer)
     start = time.monotonic()

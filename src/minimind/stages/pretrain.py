@@ -6,19 +6,19 @@ from pathlib import Path
 import torch
 from pydantic import Field
 
-from minimind.checkpoint import fingerprint, load_model
 from minimind.config import FREE, Config
-from minimind.config_json import json_from_shape
 from minimind.errors import ConfigError
-from minimind.generation import generate
+from minimind.generation.generate import generate
 from minimind.lora import LoraConfig
 from minimind.model import ModelConfig, Transformer
 from minimind.objectives.next_token import NextToken
-from minimind.stages.fit import Task, fit
-from minimind.stages.rows import DataConfig, open_documents, packed_source, packed_validation
-from minimind.stages.trained import Trained
-from minimind.tokenizer import Tokenizer
+from minimind.stages.shared.rows import DataConfig, open_documents, packed_source, packed_validation
+from minimind.storage.checkpoint import fingerprint, load_model
+from minimind.storage.config_json import json_from_shape
+from minimind.text.tokenizer import Tokenizer
+from minimind.training.fit import Task, fit
 from minimind.training.settings import TrainConfig
+from minimind.training.trained import Trained
 
 __all__ = ["PretrainConfig", "make_model", "run"]
 

@@ -20,8 +20,8 @@ from pydantic import Field
 
 from minimind.config import Config, flatten, load, nearest, options
 from minimind.errors import ConfigError, RunError, UserError
-from minimind.run import set_aside
 from minimind.stages import VERBS, load_stage
+from minimind.storage.run import set_aside
 
 __all__ = ["RunConfig", "run"]
 

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from minimind.checkpoint import find_checkpoint, load_model
 from minimind.config import Config
 from minimind.errors import CheckpointError, ConfigError
-from minimind.sampling import Sampling
+from minimind.generation.sampling import Sampling
+from minimind.storage.checkpoint import find_checkpoint, load_model
 
 if TYPE_CHECKING:
-    from minimind.serve.engine import Engine
+    from minimind.generation.engine import Engine
 
 __all__ = ["ServeConfig", "run"]
 
@@ -89,7 +89,7 @@ def run(config: ServeConfig) -> None:
 
 def _load(config: ServeConfig) -> dict[str, "Engine"]:
     """An engine by the name of each model. Errors: as `load_model`"""
-    from minimind.serve.engine import Engine
+    from minimind.generation.engine import Engine
 
     engines = {}
     for name, (folder, adapter) in _models(config).items():

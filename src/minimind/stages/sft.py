@@ -5,17 +5,17 @@ from pathlib import Path
 
 from pydantic import Field
 
-from minimind.checkpoint import fingerprint, load_model
 from minimind.config import FREE, Config
-from minimind.conversation import Message, render_prompt
-from minimind.generation import complete
+from minimind.generation.generate import complete
+from minimind.generation.sampling import Sampling
 from minimind.lora import LoraConfig
 from minimind.objectives.next_token import NextToken
-from minimind.sampling import Sampling
-from minimind.stages.fit import Task, fit
-from minimind.stages.rows import DataConfig, open_documents, packed_source, packed_validation
-from minimind.stages.trained import Trained
+from minimind.stages.shared.rows import DataConfig, open_documents, packed_source, packed_validation
+from minimind.storage.checkpoint import fingerprint, load_model
+from minimind.text.conversation import Message, render_prompt
+from minimind.training.fit import Task, fit
 from minimind.training.settings import TrainConfig
+from minimind.training.trained import Trained
 
 __all__ = ["SftConfig", "answer_samples", "run"]
 

@@ -17,16 +17,16 @@ from typing import Any, BinaryIO
 
 from pydantic import Field
 
-from minimind.checkpoint import fingerprint, load_model
 from minimind.config import Config
-from minimind.conversation import Conversation, parse_sampled, render_prompt
-from minimind.endpoint import Endpoint, EndpointBusy, Reply
+from minimind.data.prompts import read_prompts
 from minimind.errors import ConfigError, DataError, UserError
-from minimind.generation import complete
-from minimind.rl.prompts import read_prompts
-from minimind.sampling import Sampling
-from minimind.stages.answer_file import open_output
-from minimind.stages.tables import show_bad_row
+from minimind.generation.generate import complete
+from minimind.generation.sampling import Sampling
+from minimind.remote.endpoint import Endpoint, EndpointBusy, Reply
+from minimind.stages.shared.answer_file import open_output
+from minimind.storage.checkpoint import fingerprint, load_model
+from minimind.terminal.tables import show_bad_row
+from minimind.text.conversation import Conversation, parse_sampled, render_prompt
 
 __all__ = ["SynthesizeConfig", "run"]
 

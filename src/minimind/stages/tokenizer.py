@@ -13,7 +13,7 @@ from minimind.config import FREE, Config, to_toml
 from minimind.errors import DataError
 
 if TYPE_CHECKING:
-    from minimind.compression import Compression
+    from minimind.text.compression import Compression
 
 __all__ = ["TokenizerConfig", "run"]
 
@@ -41,9 +41,9 @@ class TokenizerConfig(Config):
 
 def run(config: TokenizerConfig) -> None:
     """Train, save in one piece, and print how tightly the vocabulary packs each language."""
-    from minimind.compression import report
-    from minimind.folder import write_folder
-    from minimind.tokenizer import Tokenizer
+    from minimind.storage.folder import write_folder
+    from minimind.text.compression import report
+    from minimind.text.tokenizer import Tokenizer
 
     start = time.monotonic()
     sample = _Sample()
@@ -75,7 +75,7 @@ class _Sample:
         self._room: dict[str, int] = defaultdict(lambda: _SAMPLE_CHARACTERS)
 
     def watch(self, texts: Iterator[tuple[str, int]]) -> Iterator[str]:
-        from minimind.compression import guess_language
+        from minimind.text.compression import guess_language
 
         for text, num_bytes in texts:
             self.num_texts += 1
@@ -105,8 +105,8 @@ def _texts(config: TokenizerConfig) -> Iterator[tuple[str, int]]:
 
 def _texts_of(value: dict[str, Any], text_column: str, where: str) -> Iterator[str]:
     """The texts of a row: its text column, or what the messages of its conversation say, think and call."""
-    from minimind.conversation import Conversation
     from minimind.data.corpus import kind_of
+    from minimind.text.conversation import Conversation
 
     try:
         kind = kind_of(value, text_column)

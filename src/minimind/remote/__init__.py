@@ -1,0 +1,1 @@
+"""Another server, asked from here: messages in, one answer out."""

@@ -1,0 +1,5 @@
+"""The verb `generate`: read `generate.py` first."""
+
+from minimind.stages.generate.generate import GenerateConfig, run
+
+__all__ = ["GenerateConfig", "run"]

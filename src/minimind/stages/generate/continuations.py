@@ -1,0 +1,120 @@
+"""What follows prompts, many computed at once by the server's engine, in order and always to the same bytes.
+
+The engine takes up the next prompt as soon as one is answered. Each prompt has a random stream of its own, numbered by
+its place; but what is computed beside it can change how a sum is rounded, and with bad luck a draw. So prompts are
+computed in groups, each with a fresh engine: a resumed run computes its unfinished group again, and skips the rows it
+already has. `generate.py` writes down what comes.
+"""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from minimind.errors import UserError
+from minimind.generation.engine import Engine
+from minimind.generation.request import Event, FinishReason, Request
+from minimind.generation.sampling import Sampling
+from minimind.model import Transformer
+from minimind.stages.generate.prompts import Prompt
+from minimind.text.tokenizer import Tokenizer
+
+__all__ = ["Continuation", "Continuer"]
+
+# Batches in a group. At a group's end the batch is not full, which costs the less the larger a group is; and as much
+# is computed again by a run that goes on.
+GROUP = 8
+
+
+@dataclass
+class Continuation:
+    """What follows a prompt, or why nothing can.
+
+    ids:  all that were drawn, a final stop id included
+    """
+
+    text: str = ""
+    ids: list[int] = field(default_factory=list)
+    finish_reason: FinishReason | None = None
+    error: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Continuer:
+    """A model, and how it is asked.
+
+    on_text:  told each piece of text as it comes, of whichever prompt
+    on_end:   told what follows each prompt as soon as it is whole, what is computed again included
+    """
+
+    model: Transformer
+    tokenizer: Tokenizer
+    sampling: Sampling
+    thinking: bool = False
+    batch_size: int = 16
+    on_text: Callable[[str], None] = lambda text: None
+    on_end: Callable[[Continuation], None] = lambda found: None
+
+    def start(self, first: int, num_prompts: int) -> int:
+        """Where the group of the prompt numbered `first` begins."""
+        return first // (GROUP * self.batch_size) * GROUP * self.batch_size if first < num_prompts else first
+
+    def run(self, prompts: Sequence[Prompt], first: int = 0) -> Iterator[tuple[Prompt, Continuation]]:
+        """Each prompt from the one numbered `first` on, with what follows it.
+
+        Errors:   UserError when the model's scores are not numbers
+        """
+        size = GROUP * self.batch_size
+        for start in range(self.start(first, len(prompts)), len(prompts), size):
+            group = prompts[start : start + size]
+            for place, found in enumerate(self._group(group, start)):
+                if start + place >= first:
+                    yield group[place], found
+
+    def _group(self, prompts: Sequence[Prompt], start: int) -> Iterator[Continuation]:
+        ids = [prompt.ids(self.tokenizer, thinking=self.thinking) for prompt in prompts]
+        found = [Continuation(error=self._misfit(some)) for some in ids]
+        for one in found:
+            if one.error:
+                self.on_end(one)
+        fitting = [place for place, one in enumerate(found) if not one.error]
+        engine = Engine(
+            self.model,
+            self.tokenizer,
+            max_rows=min(self.batch_size, len(prompts)),
+            capacity=max((len(ids[place]) for place in fitting), default=1) + self.sampling.max_tokens,
+            max_queue=len(prompts),
+            max_queue_tokens=sys.maxsize,
+        )
+        numbers = {engine.submit(self._request(ids[place], start + place)): place for place in fitting}
+        events = engine.run()
+        for one in found:
+            while not (one.finish_reason or one.error):
+                event = next(events)
+                place = numbers[event.request]
+                _take(event, found[place], prompts[place])
+                self.on_text(event.text)
+                if event.finish_reason:
+                    self.on_end(found[place])
+            yield one
+
+    def _misfit(self, ids: Sequence[int]) -> str:
+        context = self.model.config.max_position_embeddings
+        if len(ids) < context:
+            return ""
+        return (
+            f"the prompt has {len(ids):,} tokens and the model's context {context:,}, of which the answer needs at "
+            "least one; shorten it"
+        )
+
+    def _request(self, ids: Sequence[int], stream: int) -> Request:
+        stop_ids = self.tokenizer.end_ids
+        return Request(prompt=ids, sampling=self.sampling, stream=stream, stop_ids=stop_ids)
+
+
+def _take(event: Event, into: Continuation, prompt: Prompt) -> None:
+    if event.finish_reason == "error":
+        raise UserError(f"{prompt.where}: {event.error}")
+    if event.id is not None:
+        into.ids.append(event.id)
+    into.text += event.text
+    into.finish_reason = event.finish_reason

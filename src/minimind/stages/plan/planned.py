@@ -1,0 +1,179 @@
+"""A run as its recipe describes it, without being started: its model, its rows, and how many steps they make."""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minimind.config import load
+from minimind.data.loader import Documents, PackedRows
+from minimind.data.shards import open_prepared
+from minimind.errors import ConfigError
+from minimind.generation.generate import generate
+from minimind.model import Transformer
+from minimind.report.plan import Shape, positions_seen
+from minimind.stages.pretrain import PretrainConfig, make_model
+from minimind.stages.sft import SftConfig, answer_samples
+from minimind.stages.shared.rows import packed_source, packed_validation
+from minimind.storage.checkpoint import load_model
+from minimind.text.tokenizer import Tokenizer
+from minimind.training.fit import Site, Validation
+from minimind.training.trained import Trained
+
+__all__ = ["Planned", "RandomDocuments", "read_planned", "verb_of"]
+
+VERBS = {"pretrain": PretrainConfig, "sft": SftConfig}
+# Rows of random ids that are made: the probe comes back to them when it takes more steps.
+RANDOM_STEPS = 4
+PRETRAIN_SAMPLE_TOKENS = 48
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """What would be trained.
+
+    steps:       all of them
+    data_bytes:  of the prepared data; 0 where they are not there yet
+    notes:       what had to be assumed
+    """
+
+    verb: str
+    config: PretrainConfig | SftConfig
+    trained: Trained
+    shape: Shape
+    steps: int
+    source: Callable[[Site], PackedRows]
+    validation: Callable[[Site], Validation] | None
+    sample: Callable[[], object]
+    data_bytes: int
+    notes: list[str]
+
+
+class RandomDocuments:
+    """Documents of random ids, each filling a row: their values change nothing about what a step takes."""
+
+    def __init__(self, count: int, context: int, vocab_size: int) -> None:
+        self.lengths = np.full(count, context + 1, dtype=np.int64)
+        self._vocab_size = vocab_size
+
+    def __getitem__(self, document: int, /) -> tuple[np.ndarray, np.ndarray]:
+        size = int(self.lengths[document])
+        ids = np.random.default_rng([0, document]).integers(self._vocab_size, size=size)
+        return ids, np.ones(size, dtype=np.float32)
+
+
+def verb_of(recipe: Path, given: str | None = None) -> str:
+    """The stage that a recipe is for: as told, as its name or its run says. Errors: ConfigError"""
+    if not recipe.is_file():
+        raise ConfigError(f"{recipe}: no such recipe; expected a TOML file of options")
+    named = re.fullmatch(r"(?:\d+-)?([a-z]+)(?:-.*)?\.toml", recipe.name)
+    environment = recipe.with_name("environment.json")
+    stage = json.loads(environment.read_text(encoding="utf-8")).get("stage") if environment.is_file() else None
+    verb = given or stage or (named[1] if named else "")
+    if verb not in VERBS:
+        raise ConfigError(
+            f"{recipe}: a recipe for {verb if named else 'an unknown stage'}; plans are made for "
+            f"{' and '.join(VERBS)}, say which with --verb"
+        )
+    return verb
+
+
+def read_planned(
+    recipe: Path, verb: str, overrides: Mapping[str, Any] | None = None, *, tokens: int | None = None
+) -> Planned:
+    """The run of a recipe. Nothing is prepared or written.
+
+    tokens:  of the training data, where they are not prepared yet
+    Errors:  ConfigError, DataError, CheckpointError, TokenizerError
+    """
+    # As in a folder of recipes, where an option names its stage.
+    own = {name.removeprefix(f"{verb}."): words for name, words in (overrides or {}).items()}
+    config = load(VERBS[verb], recipe, own)
+    train, data = config.train, config.data
+    trained, is_assumed = _trained(config)
+    vocab_size = trained.model.config.vocab_size
+    found = None if tokens or is_assumed else open_prepared(data.source, trained.tokenizer)
+    notes = ["the tokenizer is not there yet: the vocabulary's size is the recipe's"] if is_assumed else []
+    if found is not None:
+        documents, valid = found
+        learnt = documents.num_weighted / max(documents.num_tokens, 1)
+        rows = _rows(documents, config)
+        sizes = [piece.size for row in rows.rows for piece in row]
+        num_rows = len(rows.rows)
+    else:
+        num_rows = _rows_of_tokens(tokens, config)
+        documents, valid, learnt = _random(config, vocab_size), None, 1.0
+        sizes = [data.context]
+        notes.append("the data are not prepared yet: every row is one full document, and nothing is held out")
+    per_step = train.batch_tokens // data.context
+    shape = Shape(
+        model=trained.model.config,
+        context=data.context,
+        tokens=per_step * data.context,
+        accumulate=train.accumulate,
+        seen=positions_seen(sizes),
+        learnt=learnt,
+    )
+    folder = Path(data.source[0])
+    return Planned(
+        verb=verb,
+        config=config,
+        trained=trained,
+        shape=shape,
+        steps=train.steps or int(np.ceil(-(-num_rows // per_step) * train.epochs)),
+        source=packed_source(documents, data.context, train.batch_tokens),
+        validation=packed_validation(valid, data.context, trained.tokenizer) if valid is not None else None,
+        sample=(lambda: None) if is_assumed else _sample(config, trained),
+        data_bytes=sum(path.stat().st_size for path in folder.rglob("*.bin")) if found is not None else 0,
+        notes=notes,
+    )
+
+
+def _trained(config: PretrainConfig | SftConfig) -> tuple[Trained, bool]:
+    """The model and its tokenizer, and whether the tokenizer stands in for one that is not there."""
+    base = config.model if isinstance(config, SftConfig) else config.base
+    is_assumed = False
+    if base is not None:
+        model, tokenizer = load_model(base)
+    else:
+        assert isinstance(config, PretrainConfig)
+        is_assumed = config.tokenizer is None or not config.tokenizer.exists()
+        # Of a stand-in only that it has fewer ids than the model has rows matters.
+        tokenizer = Tokenizer.train([""], 292) if is_assumed else Tokenizer.load(config.tokenizer or Path())
+        model = Transformer(config.model) if is_assumed else make_model(config.model, tokenizer, config.train.seed)
+    return Trained.begin(model, tokenizer, base=base, lora=config.lora, seed=config.train.seed), is_assumed
+
+
+def _rows(documents: Documents, config: PretrainConfig | SftConfig) -> PackedRows:
+    train, context = config.train, config.data.context
+    return PackedRows(documents, context=context, batch_tokens=train.batch_tokens, seed=train.seed)
+
+
+def _rows_of_tokens(tokens: int | None, config: PretrainConfig | SftConfig) -> int:
+    if config.train.batch_tokens < config.data.context:
+        raise ConfigError(
+            f"train.batch_tokens is {config.train.batch_tokens}, less than one row of data.context = "
+            f"{config.data.context} tokens; raise the first or lower the second"
+        )
+    if tokens is None and config.train.steps is None:
+        raise ConfigError(
+            f"data.source is {', '.join(config.data.source)}, which is not prepared, and train.steps is not set; "
+            "prepare it first, or say with --tokens how many tokens it will have"
+        )
+    return -(-(tokens or 0) // config.data.context)
+
+
+def _random(config: PretrainConfig | SftConfig, vocab_size: int) -> RandomDocuments:
+    context = config.data.context
+    return RandomDocuments(RANDOM_STEPS * (config.train.batch_tokens // context), context, vocab_size)
+
+
+def _sample(config: PretrainConfig | SftConfig, trained: Trained) -> Callable[[], object]:
+    if isinstance(config, SftConfig):
+        return answer_samples(trained, config.sample_prompts)
+    settings: dict[str, Any] = {"max_tokens": PRETRAIN_SAMPLE_TOKENS, "temperature": 0.0}
+    return lambda: generate(trained.model, trained.tokenizer, config.sample_prompts, **settings)

@@ -1,0 +1,179 @@
+"""A few real steps of a run that has not been started: what they take, and what they keep in memory.
+
+The steps are the trainer's own, on the run's own rows, in the precision that the run would choose and compiled where it
+would be compiled. Nothing is written but a file of some megabytes, for a moment, to see how fast the disk is.
+"""
+
+import hashlib
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from minimind.data.loader import PackedRows
+from minimind.model import Transformer
+from minimind.objectives.next_token import NextToken
+from minimind.training.compilation import compile_as_chosen
+from minimind.training.device import fastest_dtype, reuse_freed_memory
+from minimind.training.distributed import join
+from minimind.training.fit import Site, Validation
+from minimind.training.optimizer import Muon, Optimizers, optimizers_for
+from minimind.training.settings import TrainConfig
+from minimind.training.trainer import Trainer
+
+__all__ = ["Measures", "probe", "state_sizes"]
+
+DISK_BYTES = 64 * 2**20
+LEAST_STEPS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measures:
+    """What the probe found.
+
+    activation_bytes:  kept for the backward pass, for each position of a micro-batch
+    trained:           parameters that have gradients
+    state:             numbers that the optimisers keep
+    largest_group:     numbers of the matrices that are updated together
+    """
+
+    step_seconds: float
+    valid_seconds: float
+    sample_seconds: float
+    seconds_per_byte: float
+    num_steps: int
+    activation_bytes: float
+    dtype: torch.dtype
+    is_compiled: bool
+    trained: int
+    state: int
+    largest_group: int
+
+
+def probe(
+    model: Transformer,
+    source: Callable[[Site], PackedRows],
+    validation: Callable[[Site], Validation] | None,
+    sample: Callable[[], object],
+    settings: TrainConfig,
+    *,
+    total_steps: int,
+    seconds: float,
+) -> Measures:
+    """Train for about so many seconds, at least a few steps; the model is spoilt by it."""
+    reuse_freed_memory()
+    world = join(settings.device)
+    model.to(world.device).train()
+    model.recompute_blocks = settings.recompute
+    choice = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+    dtype = choice.get(settings.dtype) or fastest_dtype(world.device)
+    site = Site(world, dtype, settings)
+    trainer = Trainer(
+        model=model,
+        objective=NextToken(settings.router_coefficient),
+        source=source(site),
+        optimizers=optimizers_for(model, settings, dtype),
+        settings=settings,
+        total_steps=total_steps,
+        world=world,
+        precision=site.precision,
+    )
+    activations = _activation_bytes(trainer)
+    is_compiled = compile_as_chosen(settings.compile, model, trainer.rehearse, total_steps)
+    steps = _steps(trainer, seconds)
+    trained, state, largest = state_sizes(model, trainer.optimizers)
+    return Measures(
+        step_seconds=sum(steps) / len(steps),
+        valid_seconds=_seconds(lambda: validation(site)(trainer)) if validation is not None else 0.0,
+        sample_seconds=_seconds(lambda: _sampled(model, sample)),
+        seconds_per_byte=_disk_seconds() / DISK_BYTES,
+        num_steps=len(steps),
+        activation_bytes=activations,
+        dtype=dtype,
+        is_compiled=is_compiled,
+        trained=trained,
+        state=state,
+        largest_group=largest,
+    )
+
+
+def state_sizes(model: nn.Module, optimizers: Optimizers) -> tuple[int, int, int]:
+    """How many numbers have gradients, how many the optimisers keep, and how many Muon updates at once."""
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    state, groups = 0, {torch.Size(): 0}
+    for part in optimizers.parts.values():
+        for parameter in (parameter for group in part.param_groups for parameter in group["params"]):
+            # Muon keeps a momentum, AdamW the mean of the gradient and of its square.
+            state += parameter.numel() * (1 if isinstance(part, Muon) else 2)
+            if isinstance(part, Muon):
+                groups[parameter.shape] = groups.get(parameter.shape, 0) + parameter.numel()
+    return trained, state, max(groups.values())
+
+
+def _activation_bytes(trainer: Trainer) -> float:
+    """Bytes for each position of the first micro-batch: each storage once, weights left out."""
+    batch = trainer.source.micro_batches(0)[0]
+    weights = {parameter.untyped_storage().data_ptr() for parameter in trainer.model.parameters()}
+    kept: dict[int, Tensor] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        # Held until the count is over, so that no address is used twice.
+        kept.setdefault(tensor.untyped_storage().data_ptr(), tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        loss = trainer.sum_of(batch)
+    size = sum(tensor.untyped_storage().nbytes() for place, tensor in kept.items() if place not in weights)
+    loss.total.backward()
+    trainer.optimizers.zero_grad()
+    return size / batch.tokens.numel()
+
+
+def _steps(trainer: Trainer, seconds: float) -> list[float]:
+    """The seconds of each step but the first, which still asks for memory and makes the optimisers' state."""
+    trainer.update()
+    found: list[float] = []
+    while len(found) < LEAST_STEPS or sum(found) < seconds:
+        found.append(_seconds(trainer.update))
+    return found
+
+
+def _sampled(model: Transformer, sample: Callable[[], object]) -> None:
+    with _evaluating(model):
+        sample()
+
+
+@contextmanager
+def _evaluating(model: Transformer) -> Iterator[None]:
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train()
+
+
+def _seconds(action: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    action()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def _disk_seconds() -> float:
+    """To write, flush and hash a file: what saving a checkpoint is."""
+    content = os.urandom(2**20) * (DISK_BYTES // 2**20)
+
+    def save() -> None:
+        with tempfile.NamedTemporaryFile(dir=".") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        hashlib.sha256(content).hexdigest()
+
+    return _seconds(save)

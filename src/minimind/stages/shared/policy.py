@@ -1,0 +1,335 @@
+"""What the stages share that learn from rollouts: prompts, sampling, rewards, reference, validation by pass rate."""
+
+import math
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from minimind.config import DATA, FREE, Config
+from minimind.data.prompts import Prompt, fingerprint_of, read_prompts
+from minimind.errors import ConfigError, DataError
+from minimind.evals.pass_at_k import pass_at_k
+from minimind.generation.sampling import Sampling
+from minimind.interfaces import Batch, Objective, Source
+from minimind.lora import LoraConfig
+from minimind.model import Transformer
+from minimind.objectives.actor_critic import ActorCritic, values
+from minimind.objectives.logprobs import batch_logprobs
+from minimind.rl.backends import InProcess, RolloutBackend, ServerBackend
+from minimind.rl.credit import Critic, Values
+from minimind.rl.environment import ToolEnvironment
+from minimind.rl.pass_rate import measure_pass
+from minimind.rl.rewards import Rewards, parse_rewards
+from minimind.rl.rollout_source import RolloutSettings, RolloutSource
+from minimind.rl.rollouts import Sampler
+from minimind.rl.traces import TraceWriter
+from minimind.storage.checkpoint import fingerprint, load_model
+from minimind.terminal.tables import show_bad_row
+from minimind.text.conversation import render_prompt
+from minimind.text.tokenizer import Tokenizer
+from minimind.training.fit import Site, Task, Validation, fit
+from minimind.training.settings import UpdateConfig
+from minimind.training.trained import Trained
+from minimind.training.trainer import Trainer
+
+__all__ = ["PolicyConfig", "PromptConfig", "RolloutConfig", "ServerConfig", "fit_policy"]
+
+
+class PromptConfig(Config):
+    """What is asked."""
+
+    source: list[str] = Field(
+        json_schema_extra=DATA, min_length=1, description="Rows of conversations, the last answer left out, with gt."
+    )
+    valid: list[str] = Field(default=[], json_schema_extra=DATA, description="Prompts to measure the pass rate on.")
+    max_valid: int = Field(default=200, ge=1, json_schema_extra=DATA, description="Measure on at most so many.")
+    valid_samples: int = Field(default=8, ge=1, json_schema_extra=DATA, description="Answers to each; k of pass@k.")
+    context: int = Field(default=1024, ge=2, json_schema_extra=DATA, description="Tokens of a prompt and its answers.")
+    thinking_share: float = Field(default=0.0, ge=0, le=1, description="Share of prompts that ask for thinking.")
+    max_bad_rows: int = Field(
+        default=0, ge=0, json_schema_extra=DATA, description="How many broken rows may be skipped."
+    )
+
+
+class RolloutConfig(Config):
+    """How answers are sampled and scored."""
+
+    prompts: int = Field(default=16, ge=1, description="Prompts of a step, over all ranks.")
+    group: int = Field(default=8, ge=1, description="Answers to each prompt.")
+    updates: int = Field(default=1, ge=1, description="Optimiser updates on each set of answers.")
+    max_tokens: int = Field(default=256, ge=1, description="The longest answer.")
+    temperature: float = Field(default=1.0, gt=0, description="Of sampling, and of the probabilities that are learnt.")
+    rewards: list[str] = Field(
+        default=["number"],
+        min_length=1,
+        description="number, format, length, repetition, tools, exact, module:function or https://..., each with "
+        "=WEIGHT where that is not 1. The first one's full mark is a pass.",
+    )
+    reward_timeout_seconds: float = Field(
+        default=10.0, gt=0, description="An answer whose reward takes longer is dropped and counted."
+    )
+    drop_unfinished: bool = Field(default=False, description="Drop answers that were cut, in place of scoring them.")
+    batch_size: int = Field(default=64, ge=1, json_schema_extra=FREE, description="Answers sampled at once.")
+    trace_every: int = Field(default=1, ge=1, json_schema_extra=FREE, description="Sets of answers between those kept.")
+
+
+class ServerConfig(Config):
+    """Who samples, where that is not this process: vLLM or SGLang, fed with model folders."""
+
+    url: str = Field(json_schema_extra=FREE, description="Of the server, such as http://localhost:8000.")
+    name: str = Field(default="policy", json_schema_extra=FREE, description="What the server calls the model.")
+    kind: Literal["vllm", "sglang"] = Field(default="vllm", json_schema_extra=FREE, description="Which of them it is.")
+
+
+class PolicyConfig(Config):
+    """What all stages that sample from the policy have."""
+
+    run: Path = Field(json_schema_extra=FREE, description="The run folder; an interrupted run in it goes on.")
+    model: Path = Field(description="The model to start from.")
+    data: PromptConfig = Field(description="What is asked.")
+    rollout: RolloutConfig = Field(default=RolloutConfig(), description="How answers are sampled and scored.")
+    server: ServerConfig | None = Field(default=None, description="Who samples, where that is not this process.")
+    lora: LoraConfig | None = Field(default=None, description="Train an adapter in place of the model.")
+    train: UpdateConfig = Field(
+        default=UpdateConfig(
+            optimizer="adamw",
+            lr=1e-4,
+            embedding_lr=1e-4,
+            beta1=0.9,
+            beta2=0.99,
+            warmup_steps=5,
+            cooldown=0.0,
+            # A set of answers is long: 128 of them took 6.4 GB at a width of 256 in one batch, and 2.9 in four.
+            accumulate=4,
+            # Equal rewards must not move a policy, a mixture's either.
+            router_coefficient=0.0,
+            compile="off",
+            log_every=1,
+            valid_every=20,
+            checkpoint_every=20,
+        ),
+        description="How to train.",
+    )
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """A stage's policy, and what it is asked and scored by; `inputs` as in `Task`."""
+
+    config: PolicyConfig
+    trained: Trained
+    actor_critic: ActorCritic | None
+    inputs: Mapping[str, str]
+    prompts: Sequence[Prompt]
+    valid: Sequence[Prompt]
+    rewards: Rewards
+    environment: ToolEnvironment | None
+    max_turns: int
+
+    def in_process(self, site: Site) -> InProcess:
+        batch_size, context = self.config.rollout.batch_size, self.config.data.context
+        return InProcess(self.trained.model, self.trained.tokenizer, batch_size, site.precision, context)
+
+    def sampler(self, backend: RolloutBackend, seed: int) -> Sampler:
+        rollout = self.config.rollout
+        return Sampler(
+            backend=backend,
+            tokenizer=self.trained.tokenizer,
+            # Nothing but the temperature: what is sampled from is what is learnt.
+            sampling=Sampling(temperature=rollout.temperature, top_p=1.0, max_tokens=rollout.max_tokens),
+            context=self.config.data.context,
+            environment=self.environment,
+            max_turns=self.max_turns,
+            seed=seed,
+        )
+
+    def settings(self, kind: str, kl_limit: float) -> RolloutSettings:
+        rollout, train = self.config.rollout, self.config.train
+        return RolloutSettings(
+            kind=kind,
+            prompts_per_step=rollout.prompts,
+            group=rollout.group,
+            updates=rollout.updates,
+            accumulate=train.accumulate,
+            seed=train.seed,
+            drop_unfinished=rollout.drop_unfinished,
+            kl_limit=kl_limit,
+        )
+
+    def logprobs(self, model: Transformer, site: Site) -> Values:
+        """What `model` says of targets, as they were sampled: at that temperature, among the tokenizer's ids."""
+        temperature, num_ids = self.config.rollout.temperature, self.trained.tokenizer.vocab_size
+        model.to(site.world.device)
+        return _in_precision(partial(batch_logprobs, model, temperature=temperature, num_ids=num_ids), site)
+
+
+def fit_policy(
+    name: str,
+    config: PolicyConfig,
+    *,
+    kind: str,
+    objective: Callable[[Tokenizer], Objective],
+    kl_coefficient: float,
+    kl_limit: float = 0.0,
+    critic: Callable[[Values], Critic] | None = None,
+    environment: ToolEnvironment | None = None,
+    max_turns: int = 1,
+) -> None:
+    """Train `config.model` on its own answers into `config.run`, or go on where it was interrupted.
+
+    kind:      of loss, see `RolloutSettings`
+    objective: made for the tokenizer, whose ids are what is sampled among
+    critic:    made from what gives the critic's values; None trains without one
+    Errors:    as `fit`
+    """
+    parts = _open(config, critic is not None, environment, max_turns)
+    model, actor_critic = parts.trained.model, parts.actor_critic
+
+    def source(site: Site) -> Source:
+        return RolloutSource(
+            parts.sampler(_backend(parts, site), config.train.seed),
+            parts.prompts,
+            parts.rewards,
+            parts.settings(kind, kl_limit),
+            logprobs=parts.logprobs(model, site),
+            # Loaded anew: the model in training may have moved on already.
+            reference=parts.logprobs(load_model(config.model)[0], site) if kl_coefficient else None,
+            critic=critic(_in_precision(partial(values, actor_critic), site)) if critic and actor_critic else None,
+            rank=site.world.rank,
+            ranks=site.world.size,
+            sum_over_ranks=site.world.sum,
+            gather=site.world.gather,
+            traces=TraceWriter(config.run / f"rollouts-rank{site.world.rank}.jsonl", config.rollout.trace_every),
+        )
+
+    fit(
+        Task(
+            name=name,
+            folder=config.run,
+            config=config,
+            train=config.train,
+            context=config.data.context,
+            trained=parts.trained,
+            module=actor_critic,
+            objective=objective(parts.trained.tokenizer),
+            source=source,
+            validation=partial(_pass_rates, parts) if parts.valid else None,
+            sample=lambda: _samples(parts),
+            inputs=parts.inputs,
+        )
+    )
+
+
+def _open(config: PolicyConfig, has_critic: bool, environment: ToolEnvironment | None, max_turns: int) -> _Parts:
+    """Errors: ConfigError, DataError and CheckpointError for whatever would only show after hours of sampling"""
+    data, rollout = config.data, config.rollout
+    if not has_critic and rollout.group < 2:
+        raise ConfigError("rollout.group is 1; expected 2 or more, because an answer is compared with the others")
+    if config.lora is not None and config.lora.dropout:
+        raise ConfigError(
+            f"lora.dropout is {config.lora.dropout}; expected 0, because what is learnt must be what was sampled"
+        )
+    model, tokenizer = load_model(config.model)
+    began = fingerprint(model)
+    trained = Trained.begin(model, tokenizer, base=config.model, lora=config.lora, seed=config.train.seed)
+    actor_critic = ActorCritic(model) if has_critic else None
+    if actor_critic is not None:
+        trained = replace(trained, head=actor_critic.value_head)
+    rewards = parse_rewards(rollout.rewards, timeout_seconds=rollout.reward_timeout_seconds)
+    options = {
+        "thinking_share": data.thinking_share,
+        "seed": config.train.seed,
+        "problem": rewards.problem,
+        "max_bad_rows": data.max_bad_rows,
+        "observe": show_bad_row,
+    }
+    prompts = _fitting(read_prompts(data.source, **options), "data.source", data.context, tokenizer)
+    valid = read_prompts(data.valid, **options)[: data.max_valid] if data.valid else []
+    valid = _fitting(valid, "data.valid", data.context, tokenizer) if valid else []
+    if environment is not None:
+        environment.check([*prompts, *valid])
+    inputs = {"data.source": fingerprint_of(prompts), "model": began}
+    return _Parts(config, trained, actor_critic, inputs, prompts, valid, rewards, environment, max_turns)
+
+
+def _fitting(prompts: list[Prompt], option: str, context: int, tokenizer: Tokenizer) -> list[Prompt]:
+    """The prompts that leave room for an answer; how many do not is said. Errors: DataError where none does"""
+    kept = [
+        prompt
+        for prompt in prompts
+        if len(render_prompt(prompt.messages, prompt.tools, tokenizer, prompt.thinking)) < context
+    ]
+    if not kept:
+        raise DataError(f"{option}: no prompt leaves room for an answer in a context of {context}; raise data.context")
+    if len(kept) < len(prompts):
+        number = len(prompts) - len(kept)
+        print(f"left out of {option}: {number:,} prompts that fill the context of {context}", file=sys.stderr)
+    return kept
+
+
+def _backend(parts: _Parts, site: Site) -> RolloutBackend:
+    config, trained = parts.config, parts.trained
+    if config.server is None:
+        return parts.in_process(site)
+    return ServerBackend(
+        config.server.url,
+        config.server.name,
+        trained.tokenizer,
+        folder=config.run / f"served-rank{site.world.rank}",
+        save=trained.save_merged,
+        context=config.data.context,
+        server=config.server.kind,
+    )
+
+
+def _in_precision(figures: Callable[[Batch], Tensor], site: Site) -> Values:
+    """The figures of a batch's targets in the run's precision, without gradient, back on the CPU."""
+
+    def compute(batch: Batch) -> Tensor:
+        with torch.no_grad(), site.precision():
+            return figures(batch.to(site.world.device)).cpu()
+
+    return compute
+
+
+def _pass_rates(parts: _Parts, site: Site) -> Validation:
+    """pass@1 and pass@k on the held-out prompts, the same random numbers each time."""
+    samples, world = parts.config.data.valid_samples, site.world
+    sampler = parts.sampler(parts.in_process(site), seed=0)
+    places = range(len(parts.valid))[world.rank :: world.size]
+
+    def validate(trainer: Trainer) -> Mapping[str, float]:
+        mine = [parts.valid[place] for place in places]
+        right, scores = measure_pass(sampler, mine, places, parts.rewards, samples=samples)
+        ks = sorted({1, samples})
+        passes = [sum(pass_at_k(samples, count, k) for count in right) for k in ks]
+        num_prompts, num_scores, score, *sums = world.sum([len(right), len(scores), math.fsum(scores), *passes])
+        figures = {f"valid_pass_at_{k}": total / num_prompts for k, total in zip(ks, sums, strict=True)}
+        return figures | ({"valid_reward": score / num_scores} if num_scores else {})
+
+    return validate
+
+
+def _samples(parts: _Parts) -> list[tuple[str, str]]:
+    """The first held-out prompts, answered once."""
+    prompts = (parts.valid or parts.prompts)[:2]
+    backend = InProcess(parts.trained.model, parts.trained.tokenizer, context=parts.config.data.context)
+    rollouts = parts.sampler(backend, seed=0)(prompts, range(len(prompts)), 1)
+    return [(_shown(rollout.outcome.prompt.messages), _shown(rollout.outcome.messages)) for rollout in rollouts]
+
+
+def _shown(messages: Sequence[Any]) -> str:
+    """Messages as a person reads them."""
+    parts = []
+    for message in messages:
+        parts += [f"({message.reasoning_content.strip()})"] if message.reasoning_content else []
+        parts += [message.content] if message.content else []
+        parts += [call.to_json() for call in message.tool_calls]
+    return "\n".join(parts)

@@ -1,0 +1,138 @@
+"""Prepared documents as what a stage learns from and is measured on: packed rows, the same ones at each validation."""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from pydantic import Field
+
+from minimind.config import DATA, Config
+from minimind.data.files import find_files
+from minimind.data.loader import Documents, PackedRows, Subset, plan_rows
+from minimind.data.shards import ShardSet, open_prepared
+from minimind.errors import ConfigError, DataError
+from minimind.interfaces import Objective
+from minimind.text.tokenizer import Tokenizer
+from minimind.training.distributed import num_processes
+from minimind.training.fit import Site, Validation
+from minimind.training.trainer import Trainer
+
+__all__ = ["DataConfig", "open_documents", "packed_source", "packed_validation"]
+
+# Enough for a validation loss steady to about 0.01, and a few seconds of work.
+VALID_TOKENS = 65536
+VALID_BATCH_TOKENS = 4096
+
+
+class DataConfig(Config):
+    """What a stage learns from."""
+
+    source: list[str] = Field(
+        json_schema_extra=DATA,
+        min_length=1,
+        description="A folder that `minimind prepare` wrote; or files, folders, globs, hf://owner/name, builtin://name.",
+    )
+    context: int = Field(
+        1024, ge=2, json_schema_extra=DATA, description="Tokens of a row; a longer document is split over several."
+    )
+
+
+def open_documents(data: DataConfig, tokenizer: Tokenizer, folder: Path) -> tuple[ShardSet, ShardSet | None]:
+    """The training and validation documents: prepared ones as they are, raw sources prepared into `folder`/data-*.
+
+    Errors: ConfigError for raw sources and several processes, of which each would prepare them; DataError, also where
+    files have changed since they were prepared here
+    """
+    from minimind.data.prepare import prepare
+
+    if found := open_prepared(data.source, tokenizer):
+        return found
+    # What was tried before the run began, with another source or tokenizer, must not be taken for this one.
+    wanted = json.dumps([data.source, tokenizer.fingerprint]).encode()
+    place = folder / f"data-{hashlib.sha256(wanted).hexdigest()[:8]}"
+    if found := open_prepared([place], tokenizer):
+        _require_unchanged(data.source, found[0])
+        return found
+    if num_processes() > 1:
+        raise ConfigError(
+            f"data.source is {', '.join(data.source)}, which {num_processes()} processes would each prepare; "
+            "prepare it first with `minimind prepare`, and name the folder that it writes"
+        )
+    prepare(data.source, tokenizer, place)
+    found = open_prepared([place], tokenizer)
+    assert found is not None, "what was just prepared is there"
+    return found
+
+
+def _require_unchanged(sources: Sequence[str], prepared: ShardSet) -> None:
+    """By name and size. What is no longer there, or elsewhere, cannot have been changed by mistake."""
+    if not all(Path(source).exists() for source in sources):
+        return
+    before = {file["name"]: file["bytes"] for file in prepared.index.report["sources"]}
+    now = {file.name: file.size for file in find_files(sources)}
+    if changed := [name for name in before | now if before.get(name) != now.get(name)]:
+        raise DataError(
+            f"{changed[0]}: has changed since {prepared.folder.parent} was prepared from it; give another --run, "
+            "or put back the file as it was"
+        )
+
+
+def packed_source(documents: Documents, context: int, batch_tokens: int) -> Callable[[Site], PackedRows]:
+    """Training rows of `context` positions, `batch_tokens` of them a step."""
+
+    def source(site: Site) -> PackedRows:
+        return PackedRows(
+            documents,
+            context=context,
+            batch_tokens=batch_tokens,
+            seed=site.settings.seed,
+            accumulate=site.settings.accumulate,
+            rank=site.world.rank,
+            ranks=site.world.size,
+        )
+
+    return source
+
+
+def packed_validation(
+    documents: Documents | None, context: int, tokenizer: Tokenizer, objective: Objective | None = None
+) -> Callable[[Site], Validation] | None:
+    """The figures of the run's objective, or of another, on held-out documents, with bits per byte; None without any.
+
+    The documents depend on nothing but the data: not on the seed, the context or the ranks.
+    """
+    if documents is None or not (documents.lengths > 1).any():
+        return None
+    order = np.random.default_rng(0).permutation(len(documents.lengths))
+    enough = int(np.searchsorted(np.cumsum(documents.lengths[order]), VALID_TOKENS)) + 1
+    chosen = Subset(documents, order[:enough])
+
+    def validation(site: Site) -> Validation:
+        world = site.world
+        num_rows = len(plan_rows(chosen.lengths, context, seed=0))
+        batches = PackedRows(
+            chosen,
+            context=context,
+            batch_tokens=num_rows * context,
+            seed=0,
+            accumulate=max(1, num_rows * context // VALID_BATCH_TOKENS // world.size),
+            rank=world.rank,
+            ranks=world.size,
+        ).micro_batches(0)
+        bytes_of_id = np.array([len(spelling) for spelling in tokenizer.token_bytes])
+        spelled = sum(int(bytes_of_id[batch.targets[batch.weights != 0].numpy()].sum()) for batch in batches)
+        weight, num_bytes = world.sum([sum(batch.weight for batch in batches), spelled])
+
+        def validate(trainer: Trainer) -> Mapping[str, float]:
+            figures = trainer.measure(batches, objective)
+            result = {f"valid_{name}": value for name, value in figures.items()}
+            if num_bytes:
+                result["bits_per_byte"] = figures["loss"] * weight / num_bytes / math.log(2)
+            return result
+
+        return validate
+
+    return validation

@@ -1,0 +1,1 @@
+"""Text, bytes and conversations <-> ids. Read `tokenizer.py` first, then `conversation.py`."""

@@ -1,0 +1,56 @@
+"""One pass over the tokens of many requests gives what the model gives for each of them alone."""
+
+from typing import Any
+
+import pytest
+import torch
+from tests.serve.tiny_server import random_model
+
+from minimind.generation.forward import Chunk, Forward, _parts
+from minimind.generation.slots import Slots
+from minimind.model import Transformer
+
+EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+YARN = {"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}}
+LLAMA = {"qk_norm": False, "attention_bias": True, "tie_word_embeddings": False}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("changes", [{}, EXPERTS, YARN, LLAMA], ids=["dense", "experts", "yarn", "llama"])
+def test_mixed_passes_have_the_logits_of_whole_texts(changes: dict[str, Any]) -> None:
+    """Slots 0, 1 and 4 answer, with lengths far apart; slots 2 and 3 are read in pieces meanwhile."""
+    model = random_model(**changes)
+    slots = Slots(model.config, 5, 256)
+    forward = Forward(model, slots)
+    sizes = {0: 250, 1: 9, 4: 20, 2: 30, 3: 12}
+    generator = torch.Generator().manual_seed(1)
+    texts = {slot: torch.randint(0, 300, (size,), generator=generator).tolist() for slot, size in sizes.items()}
+    found: dict[int, list[torch.Tensor]] = {slot: [] for slot in sizes}
+
+    def run(*chunks: Chunk) -> None:
+        states = forward(chunks).split([len(chunk.ids) for chunk in chunks])
+        for chunk, part in zip(chunks, states, strict=True):
+            found[chunk.slot].append(forward.logits(part))
+            slots.append(chunk.slot, list(chunk.ids))
+
+    run(Chunk(1, texts[1][:5]), Chunk(0, texts[0][:246]), Chunk(4, texts[4][:16]))
+    for step in range(4):
+        ones = [Chunk(slot, texts[slot][sizes[slot] - 4 + step :][:1]) for slot in (0, 1, 4)]
+        run(*ones, Chunk(3, texts[3][3 * step : 3 * step + 3]), Chunk(2, texts[2][7 * step : 7 * step + 7]))
+    run(Chunk(2, texts[2][28:]))
+
+    for slot, text in texts.items():
+        expected = model(torch.tensor([text]))[0]
+        torch.testing.assert_close(torch.cat(found[slot]), expected, atol=2e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_neighbours_of_like_length_attend_in_one_product(model: Transformer) -> None:
+    chunks = [Chunk(slot, [1]) for slot in (0, 1, 2, 4, 5)]
+    spans, pieces = _parts(chunks, [10, 12, 3000, 0, 2990, 2995], torch.device("cpu"))
+    assert [(span.first, span.last, span.slot, span.longest) for span in spans] == [
+        (0, 2, 0, 13),
+        (2, 3, 2, 3001),
+        (3, 5, 4, 2996),
+    ]
+    assert pieces == []

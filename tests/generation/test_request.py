@@ -1,0 +1,20 @@
+"""A request says nothing of how it is answered, and a full queue is something its sender can mend."""
+
+import dataclasses
+
+import pytest
+
+from minimind.errors import UserError
+from minimind.generation.request import Event, QueueFull, Request
+from minimind.generation.sampling import Sampling
+
+
+def test_a_request_cannot_change_while_it_is_answered() -> None:
+    request = Request(prompt=[1, 2], sampling=Sampling(max_tokens=3))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        request.stream = 4  # type: ignore[misc]
+
+
+def test_a_full_queue_is_an_error_of_its_own_that_a_user_can_mend() -> None:
+    assert issubclass(QueueFull, UserError)
+    assert Event(3).finish_reason is None

@@ -1,0 +1,55 @@
+"""What a checkpoint keeps of a run comes back bit for bit, and nothing else is taken for it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from minimind.errors import CheckpointError
+from minimind.model import ModelConfig, Transformer
+from minimind.storage.checkpoint import load_model
+from minimind.text.tokenizer import Tokenizer
+from minimind.training.trained import Trained
+
+TOKENIZER = Tokenizer.train(["the cat sat on the mat"], 300)
+SHAPE = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1}
+
+
+def make(seed: int, head: bool = False) -> Trained:
+    torch.manual_seed(seed)
+    model = Transformer(ModelConfig(vocab_size=TOKENIZER.vocab_size, head_dim=8, intermediate_size=24, **SHAPE))
+    return Trained(model=model, tokenizer=TOKENIZER, head=nn.Linear(16, 1) if head else None)
+
+
+def test_a_model_and_a_head_come_back_as_they_were(tmp_path: Path) -> None:
+    saved, other = make(0, head=True), make(1, head=True)
+    saved.save(tmp_path / "model", {"more.json": b"{}"}, 0)
+    other.load(tmp_path / "model")
+    for ours, theirs in ((saved.model, other.model), (saved.head, other.head)):
+        assert ours is not None and theirs is not None
+        for name, tensor in ours.state_dict().items():
+            assert torch.equal(tensor, theirs.state_dict()[name])
+    assert (tmp_path / "model" / "more.json").read_bytes() == b"{}"
+
+
+def test_the_folder_is_a_model_that_anything_loads(tmp_path: Path) -> None:
+    saved = make(0, head=True)
+    saved.save(tmp_path / "model", {}, 0)
+    model, _ = load_model(tmp_path / "model")
+    ids = torch.tensor([[1, 40, 50]])
+    assert torch.equal(model(ids), saved.model(ids))
+
+
+def test_a_checkpoint_of_another_tokenizer_is_refused(tmp_path: Path) -> None:
+    make(0).save(tmp_path / "model", {}, 0)
+    other = replace(make(1), tokenizer=Tokenizer.train(["tam eht no tas tac eht"], 300))
+    with pytest.raises(CheckpointError, match="trained with tokenizer"):
+        other.load(tmp_path / "model")
+
+
+def test_a_checkpoint_without_the_head_is_refused(tmp_path: Path) -> None:
+    make(0).save(tmp_path / "model", {}, 0)
+    with pytest.raises(CheckpointError, match=r"value_head\.safetensors: cannot be used"):
+        make(1, head=True).load(tmp_path / "model")
