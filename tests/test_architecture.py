@@ -112,6 +112,15 @@ def test_all_lists_the_public_names() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_no_two_public_classes_share_a_name() -> None:
+    homes: dict[str, list[str]] = {}
+    for file, tree in trees():
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes.setdefault(node.name, []).append(file)
+    assert {name: files for name, files in homes.items() if len(files) > 1} == {}
+
+
 def test_the_public_names_can_be_used() -> None:
     assert all(callable(getattr(minimind, name)) for name in minimind.__all__)
 

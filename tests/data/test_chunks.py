@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minimind.data.chunks import BadRow, JsonLines, PlainText, Row, Table, Values, parse_object
+from minimind.data.chunks import BadRow, JsonLines, PlainText, Row, RowValues, Table, parse_object
 from minimind.data.lines import Document, LineBlock
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.text()
@@ -87,7 +87,7 @@ def test_rows_of_a_table_are_its_values_and_a_broken_one_is_bad_alone() -> None:
 
 
 def test_values_are_rows_in_order() -> None:
-    assert list(Values("builtin://x", 0, 1, ({"a": 1}, {"a": 2})).rows()) == [
+    assert list(RowValues("builtin://x", 0, 1, ({"a": 1}, {"a": 2})).rows()) == [
         Row("builtin://x", 1, {"a": 1}),
         Row("builtin://x", 2, {"a": 2}),
     ]

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minimind.data.chunks import BadRow, Values
+from minimind.data.chunks import BadRow, RowValues
 from minimind.data.encode import EncodedChunk, Encoder, EncodeSettings
 from minimind.data.options import CleanConfig
 from minimind.errors import TokenizerError
@@ -15,7 +15,7 @@ from minimind.text.tokenizer import Tokenizer
 
 def encode(tokenizer: Tokenizer, rows: list[dict[str, Any]], **settings: Any) -> EncodedChunk:
     settings = {"kind": "text", "text_column": "text"} | settings
-    return Encoder(tokenizer, EncodeSettings(**settings))(Values("f", 7, 1, tuple(rows)))
+    return Encoder(tokenizer, EncodeSettings(**settings))(RowValues("f", 7, 1, tuple(rows)))
 
 
 def chat(*turns: tuple[str, str]) -> dict[str, Any]:

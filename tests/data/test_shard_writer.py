@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minimind.data.corpus import Kind
+from minimind.data.corpus import RowKind
 from minimind.data.shard_index import read_index
 from minimind.data.shard_writer import ShardWriter
 from minimind.data.shards import ShardSet
@@ -18,7 +18,7 @@ DOCUMENTS = [np.arange(size, dtype=np.uint16) % 300 for size in (5, 1, 30, 2, 9,
 @pytest.mark.parametrize("tokens_per_shard", [1, 10, 1 << 20])
 @pytest.mark.parametrize("kind", ["text", "conversation"])
 def test_documents_come_back_from_any_number_of_shards(
-    tmp_path: Path, tokenizer: Tokenizer, kind: Kind, tokens_per_shard: int
+    tmp_path: Path, tokenizer: Tokenizer, kind: RowKind, tokens_per_shard: int
 ) -> None:
     writer = ShardWriter(tmp_path, kind=kind, tokenizer=tokenizer, tokens_per_shard=tokens_per_shard)
     weights = [(ids % 2).astype(np.uint8) for ids in DOCUMENTS]

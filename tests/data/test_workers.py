@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from minimind.data.chunks import Values
+from minimind.data.chunks import RowValues
 from minimind.data.encode import EncodedChunk, EncodeSettings
 from minimind.data.workers import encode_chunks
 from minimind.errors import DataError
@@ -20,7 +20,7 @@ from minimind.text.tokenizer import Tokenizer
 
 SETTINGS = EncodeSettings("text", "text")
 CHUNKS = [
-    Values("f", number, number, ({"text": f"the cat {number}"}, {"text": "sat " * (97 - number) * 9}))
+    RowValues("f", number, number, ({"text": f"the cat {number}"}, {"text": "sat " * (97 - number) * 9}))
     for number in range(1, 30)
 ]
 
@@ -43,7 +43,7 @@ def test_only_a_few_chunks_are_taken_ahead(tokenizer: Tokenizer) -> None:
 
 
 def test_an_error_in_the_chunks_arrives_and_ends_the_processes(tokenizer: Tokenizer) -> None:
-    def broken() -> Iterator[Values]:
+    def broken() -> Iterator[RowValues]:
         yield from CHUNKS[:6]
         raise DataError("x.jsonl: cannot be read")
 

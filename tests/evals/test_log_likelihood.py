@@ -5,14 +5,14 @@ import torch
 
 from minimind.errors import DataError
 from minimind.evals import log_likelihood as module
-from minimind.evals.log_likelihood import Request, encode_request, log_likelihoods
+from minimind.evals.log_likelihood import ScoreRequest, encode_request, log_likelihoods
 from minimind.model import Transformer
 from minimind.text.tokenizer import Tokenizer
 
 Opinionated = tuple[Transformer, Tokenizer]
 
 
-def one_by_one(model: Transformer, request: Request) -> float:
+def one_by_one(model: Transformer, request: ScoreRequest) -> float:
     """Each id predicted from all before it, alone."""
     ids, total = list(request.context), 0.0
     for target in request.ids:
@@ -22,11 +22,11 @@ def one_by_one(model: Transformer, request: Request) -> float:
 
 
 REQUESTS = [
-    Request((1,), (50, 60, 70)),
-    Request((1, 50, 60, 70, 80), (90,)),
-    Request((1, 50, 60, 70, 80), (91,)),
-    Request((1, 50, 60), (70, 80, 92)),
-    Request(tuple(range(40, 60)), (61, 62)),
+    ScoreRequest((1,), (50, 60, 70)),
+    ScoreRequest((1, 50, 60, 70, 80), (90,)),
+    ScoreRequest((1, 50, 60, 70, 80), (91,)),
+    ScoreRequest((1, 50, 60), (70, 80, 92)),
+    ScoreRequest(tuple(range(40, 60)), (61, 62)),
 ]
 
 
@@ -45,10 +45,10 @@ def test_a_long_context_loses_its_beginning(opinionated: Opinionated) -> None:
     model, _ = opinionated
     context = tuple(int(index) for index in torch.randint(40, 300, (80,)))
     # 48 positions: 47 of the context, and the first of two ids.
-    whole, cut = log_likelihoods(model, [Request(context, (50, 60)), Request(context[-47:], (50, 60))])
+    whole, cut = log_likelihoods(model, [ScoreRequest(context, (50, 60)), ScoreRequest(context[-47:], (50, 60))])
     assert whole.nats == cut.nats
     with pytest.raises(DataError, match="49 tokens; the model reads at most 48"):
-        log_likelihoods(model, [Request((1,), (50,) * 49)])
+        log_likelihoods(model, [ScoreRequest((1,), (50,) * 49)])
 
 
 def test_a_text_and_its_continuation_are_encoded_as_one(opinionated: Opinionated) -> None:

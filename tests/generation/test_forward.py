@@ -6,7 +6,7 @@ import pytest
 import torch
 from tests.serve.tiny_server import random_model
 
-from minimind.generation.forward import Chunk, Forward, _parts
+from minimind.generation.forward import Forward, NewTokens, _parts
 from minimind.generation.slots import Slots
 from minimind.model import Transformer
 
@@ -27,17 +27,17 @@ def test_mixed_passes_have_the_logits_of_whole_texts(changes: dict[str, Any]) ->
     texts = {slot: torch.randint(0, 300, (size,), generator=generator).tolist() for slot, size in sizes.items()}
     found: dict[int, list[torch.Tensor]] = {slot: [] for slot in sizes}
 
-    def run(*chunks: Chunk) -> None:
+    def run(*chunks: NewTokens) -> None:
         states = forward(chunks).split([len(chunk.ids) for chunk in chunks])
         for chunk, part in zip(chunks, states, strict=True):
             found[chunk.slot].append(forward.logits(part))
             slots.append(chunk.slot, list(chunk.ids))
 
-    run(Chunk(1, texts[1][:5]), Chunk(0, texts[0][:246]), Chunk(4, texts[4][:16]))
+    run(NewTokens(1, texts[1][:5]), NewTokens(0, texts[0][:246]), NewTokens(4, texts[4][:16]))
     for step in range(4):
-        ones = [Chunk(slot, texts[slot][sizes[slot] - 4 + step :][:1]) for slot in (0, 1, 4)]
-        run(*ones, Chunk(3, texts[3][3 * step : 3 * step + 3]), Chunk(2, texts[2][7 * step : 7 * step + 7]))
-    run(Chunk(2, texts[2][28:]))
+        ones = [NewTokens(slot, texts[slot][sizes[slot] - 4 + step :][:1]) for slot in (0, 1, 4)]
+        run(*ones, NewTokens(3, texts[3][3 * step : 3 * step + 3]), NewTokens(2, texts[2][7 * step : 7 * step + 7]))
+    run(NewTokens(2, texts[2][28:]))
 
     for slot, text in texts.items():
         expected = model(torch.tensor([text]))[0]
@@ -46,7 +46,7 @@ def test_mixed_passes_have_the_logits_of_whole_texts(changes: dict[str, Any]) ->
 
 @torch.no_grad()
 def test_neighbours_of_like_length_attend_in_one_product(model: Transformer) -> None:
-    chunks = [Chunk(slot, [1]) for slot in (0, 1, 2, 4, 5)]
+    chunks = [NewTokens(slot, [1]) for slot in (0, 1, 2, 4, 5)]
     spans, pieces = _parts(chunks, [10, 12, 3000, 0, 2990, 2995], torch.device("cpu"))
     assert [(span.first, span.last, span.slot, span.longest) for span in spans] == [
         (0, 2, 0, 13),

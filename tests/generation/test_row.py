@@ -3,14 +3,14 @@
 import pytest
 
 from minimind.generation.request import Event, Part, Request, TokenScore
-from minimind.generation.row import Row
+from minimind.generation.row import RunningRequest
 from minimind.generation.sampling import Sampling
 from minimind.text.answers import answer_marks
 from minimind.text.tokenizer import Tokenizer
 
 
 def taken(request: Request, tokenizer: Tokenizer, ids: list[int], capacity: int = 100) -> list[Event]:
-    row, events = Row(0, request, tokenizer, capacity), []
+    row, events = RunningRequest(0, request, tokenizer, capacity), []
     for index in ids:
         events.append(row.take(index, ()))
         assert row.pending == [index]
@@ -43,12 +43,12 @@ def test_a_request_ends_for_each_of_the_reasons(
 
 def test_a_row_holds_no_more_than_its_slot(tokenizer: Tokenizer) -> None:
     request = Request(prompt=[1] * 8, sampling=Sampling(max_tokens=1000))
-    assert Row(0, request, tokenizer, 10).num_tokens == 10
+    assert RunningRequest(0, request, tokenizer, 10).num_tokens == 10
     assert len(taken(request, tokenizer, [50] * 5, capacity=10)) == 2
 
 
 def test_scores_of_the_prompt_come_once_and_first(tokenizer: Tokenizer) -> None:
-    row = Row(0, Request(prompt=[1, 50], score_prompt=True), tokenizer, 10)
+    row = RunningRequest(0, Request(prompt=[1, 50], score_prompt=True), tokenizer, 10)
     row.prompt_scores.append(TokenScore(50, -1.0, ()))
     first, second = row.take(60, [TokenScore(60, -2.0, ())]), row.take(61, ())
     assert [score.id for score in first.scores] == [1, 50, 60] and first.scores[0].logprob is None

@@ -7,7 +7,7 @@ from threading import Event, Thread
 
 import pytest
 
-from minimind.rl.time_limit import Ending, call_in_time
+from minimind.rl.time_limit import CallEnding, call_in_time
 
 
 def test_calls_end_in_order_with_a_value_or_an_exception() -> None:
@@ -15,7 +15,7 @@ def test_calls_end_in_order_with_a_value_or_an_exception() -> None:
         return 1 / number
 
     first, second, third = call_in_time(half, [1, 0, 2], 5)
-    assert (first, third) == (Ending(1.0), Ending(0.5))
+    assert (first, third) == (CallEnding(1.0), CallEnding(0.5))
     assert isinstance(second.error, ZeroDivisionError) and not second.timed_out
 
 
@@ -42,12 +42,12 @@ def test_a_hanging_call_is_left_behind_and_its_late_answer_is_not_heard() -> Non
     assert time.monotonic() - started < 5
     release.set()
     answered.wait(5)
-    assert endings == [Ending(0), Ending(timed_out=True), Ending(0), Ending(timed_out=True)]
+    assert endings == [CallEnding(0), CallEnding(timed_out=True), CallEnding(0), CallEnding(timed_out=True)]
 
 
 def test_the_limit_holds_in_threads_and_for_loops_that_never_wait() -> None:
     stop = Event()
-    endings: list[Ending] = []
+    endings: list[CallEnding] = []
 
     def spin(_: int) -> None:
         while not stop.is_set():
@@ -57,7 +57,7 @@ def test_the_limit_holds_in_threads_and_for_loops_that_never_wait() -> None:
     thread.start()
     thread.join(10)
     stop.set()
-    assert endings == [Ending(timed_out=True)]
+    assert endings == [CallEnding(timed_out=True)]
 
 
 def test_a_call_left_behind_does_not_keep_the_process() -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from tests.serve.tiny_server import TOKENIZER, Running, listen, make_service, random_model, wait_for
 
-from minimind.evals.log_likelihood import Request as EvalRequest
+from minimind.evals.log_likelihood import ScoreRequest as EvalRequest
 from minimind.evals.log_likelihood import log_likelihoods
 from minimind.generation.generate import generate_ids
 from minimind.generation.sampling import Sampling

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from minimind.generation.request import Event, Request, TokenScore
-from minimind.generation.row import Row
+from minimind.generation.row import RunningRequest
 from minimind.generation.sampling import Sampling
 from minimind.serve.ask import chat_ask
 from minimind.serve.replies import DONE, ChatChoice, Envelope, TextChoice, chunk, usage
@@ -54,7 +54,7 @@ def test_an_answer_that_was_cut_says_so_even_behind_a_whole_call(
     tool = {"type": "function", "function": {"name": "f"}}
     given: dict[str, Any] = {"messages": [{"role": "user", "content": "a"}], "tools": [tool], "max_tokens": len(ids)}
     ask = chat_ask(ChatBody.model_validate({"model": "m", **given}), tokenizer, Sampling(), 10_000)
-    choice, row = ChatChoice(ask, tokenizer, 0), Row(0, ask.requests[0], tokenizer, 10_000)
+    choice, row = ChatChoice(ask, tokenizer, 0), RunningRequest(0, ask.requests[0], tokenizer, 10_000)
     choice.push([row.take(index, ()) for index in ids])
     assert choice.whole()["finish_reason"] == reason
     assert len(choice.whole()["message"].get("tool_calls", ())) == num_calls
@@ -66,7 +66,7 @@ def test_each_token_is_where_the_text_has_it(tokenizer: Tokenizer, echo: bool) -
     prompt = [tokenizer.bos_id, *tokenizer.encode_with_control("hello<|im_start|>")]
     drawn = tokenizer.encode_with_control("there<|im_start|>你<|im_end|>")
     request = Request(prompt=prompt, stop_ids=tokenizer.end_ids)
-    row = Row(0, request, tokenizer, 1000)
+    row = RunningRequest(0, request, tokenizer, 1000)
     choice = TextChoice(tokenizer, 0, echo=prompt if echo else None, num_added=1, has_scores=True)
     if echo:
         choice.push([Event(0, scores=[TokenScore(index, -1.0, ()) for index in prompt])])

@@ -11,7 +11,7 @@ import torch
 import uvicorn
 
 from minimind.generation.engine import Engine
-from minimind.generation.forward import Chunk
+from minimind.generation.forward import NewTokens
 from minimind.generation.sampling import Sampling
 from minimind.model import ModelConfig, Transformer
 from minimind.serve.api import Service
@@ -51,7 +51,7 @@ class Scripted:
         self.pause = pause
         self.place = 0
 
-    def __call__(self, chunks: Sequence[Chunk]) -> torch.Tensor:
+    def __call__(self, chunks: Sequence[NewTokens]) -> torch.Tensor:
         return torch.zeros(sum(len(chunk.ids) for chunk in chunks), 1)
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:

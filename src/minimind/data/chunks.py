@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from minimind.data.lines import MAX_LINE_BYTES, Document, LineBlock
 
-__all__ = ["BadRow", "Chunk", "JsonLines", "PlainText", "Row", "Table", "Values", "parse_object"]
+__all__ = ["BadRow", "Chunk", "JsonLines", "PlainText", "Row", "RowValues", "Table", "parse_object"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Values:
+class RowValues:
     """Rows that are made, not read."""
 
     path: str

@@ -12,14 +12,14 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
 
-from minimind.data.chunks import BadRow, Chunk, JsonLines, PlainText, Row, Table, Values
+from minimind.data.chunks import BadRow, Chunk, JsonLines, PlainText, Row, RowValues, Table
 from minimind.data.files import ByteStream, DataFile, find_files, require
 from minimind.data.lines import Document, documents, line_blocks
 from minimind.errors import DataError
 
-__all__ = ["BadRow", "BadRows", "Kind", "Row", "detect_kind", "kind_of", "read_chunks", "read_rows"]
+__all__ = ["BadRow", "BadRows", "Row", "RowKind", "detect_kind", "kind_of", "read_chunks", "read_rows"]
 
-Kind = Literal["text", "conversation"]
+RowKind = Literal["text", "conversation"]
 CHUNK_BYTES = 1 << 20
 TABLE_ROWS = 512
 # The columns that conversations come in, one tuple for each public layout.
@@ -78,7 +78,7 @@ def read_chunks(files: Iterable[DataFile], *, text_column: str = "text") -> Iter
         before += file.size or 0
 
 
-def kind_of(value: dict[str, Any], text_column: str = "text") -> Kind:
+def kind_of(value: dict[str, Any], text_column: str = "text") -> RowKind:
     """What a row holds, by its columns; a ValueError says what was expected.
 
     Conversations win, because some public sets carry a rendered text beside them.
@@ -95,7 +95,7 @@ def kind_of(value: dict[str, Any], text_column: str = "text") -> Kind:
     )
 
 
-def detect_kind(chunks: Iterator[Chunk], text_column: str, max_bad_rows: int) -> tuple[Kind, Iterator[Chunk]]:
+def detect_kind(chunks: Iterator[Chunk], text_column: str, max_bad_rows: int) -> tuple[RowKind, Iterator[Chunk]]:
     """What the first good row holds, and all the chunks.
 
     It looks no further than to the bad row that is one too many: whoever reads the chunks stops there.
@@ -165,7 +165,7 @@ def _read_builtin(file: DataFile, text_column: str, before: int) -> Iterator[Chu
 
     values, first = builtin_rows(file.name.partition("://")[2]), 1
     while some := tuple(islice(values, TABLE_ROWS)):
-        yield Values(file.name, before, first, some)
+        yield RowValues(file.name, before, first, some)
         first += len(some)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from minimind.data.chunks import BadRow, Chunk, Row
 from minimind.data.clean import reason_to_drop
-from minimind.data.corpus import Kind, kind_of
+from minimind.data.corpus import RowKind, kind_of
 from minimind.data.dedup import document_hash, signature
 from minimind.data.options import CleanConfig
 from minimind.data.split import is_chosen
@@ -27,7 +27,7 @@ __all__ = ["EncodeSettings", "EncodedChunk", "EncodedDocument", "Encoder"]
 class EncodeSettings:
     """What a worker needs to know. has_signatures: near duplicates will be looked for."""
 
-    kind: Kind
+    kind: RowKind
     text_column: str
     clean: CleanConfig | None = None
     has_signatures: bool = False

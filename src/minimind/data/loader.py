@@ -19,7 +19,7 @@ import torch
 from minimind.errors import DataError
 from minimind.interfaces import Batch
 
-__all__ = ["Documents", "PackedRows", "Piece", "Row", "Subset", "collate", "plan_rows"]
+__all__ = ["Documents", "PackedRow", "PackedRows", "Piece", "Subset", "collate", "plan_rows"]
 
 # Pieces are fitted among this many at a time: enough for rows over 99 % full, few enough for millions of documents.
 FITTING_WINDOW = 4096
@@ -54,10 +54,10 @@ class Piece:
     size: int
 
 
-Row = tuple[Piece, ...]
+PackedRow = tuple[Piece, ...]
 
 
-def plan_rows(lengths: np.ndarray, context: int, seed: int) -> list[Row]:
+def plan_rows(lengths: np.ndarray, context: int, seed: int) -> list[PackedRow]:
     """Cut documents of `lengths` ids into pieces, and fit the pieces into rows of at most `context` positions.
 
     Each window of pieces is packed best-fit decreasing. A document of fewer than 2 ids has nothing to predict.
@@ -68,14 +68,14 @@ def plan_rows(lengths: np.ndarray, context: int, seed: int) -> list[Row]:
         for document in order
         for start in range(0, int(lengths[document]) - 1, context)
     ]
-    rows: list[Row] = []
+    rows: list[PackedRow] = []
     for first in range(0, len(pieces), FITTING_WINDOW):
         window = sorted(pieces[first : first + FITTING_WINDOW], key=lambda piece: -piece.size)
         rows.extend(_fit(window, context))
     return rows
 
 
-def _fit(pieces: list[Piece], context: int) -> list[Row]:
+def _fit(pieces: list[Piece], context: int) -> list[PackedRow]:
     rows: list[list[Piece]] = []
     # (free positions, row), sorted: the first that is large enough is the tightest fit.
     free: list[tuple[int, int]] = []
@@ -93,7 +93,7 @@ def _fit(pieces: list[Piece], context: int) -> list[Row]:
     return [tuple(row) for row in rows]
 
 
-def collate(documents: Documents, rows: Sequence[Row], is_packed: bool = True) -> Batch:
+def collate(documents: Documents, rows: Sequence[PackedRow], is_packed: bool = True) -> Batch:
     """Rows of pieces -> a batch as wide as its longest row; what is left of a shorter one is padding of weight 0.
 
     is_packed: tell the model where documents end; False is for rows of a single piece, padded on the right.
@@ -167,7 +167,7 @@ class PackedRows:
     def micro_batches(self, step: int) -> Sequence[Batch]:
         return [collate(self.documents, rows) for rows in self.parts(step)]
 
-    def parts(self, step: int) -> Sequence[Sequence[Row]]:
+    def parts(self, step: int) -> Sequence[Sequence[PackedRow]]:
         """The rows of each of this rank's micro-batches."""
         parts = np.array_split(self.rows_of_step(step), self.ranks * self.accumulate)
         mine = parts[self.rank * self.accumulate : (self.rank + 1) * self.accumulate]

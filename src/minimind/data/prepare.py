@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from minimind.data.chunks import BadRow
-from minimind.data.corpus import BadRows, Kind, detect_kind, read_chunks
+from minimind.data.corpus import BadRows, RowKind, detect_kind, read_chunks
 from minimind.data.counts import Counts, PrepareReport, Progress
 from minimind.data.encode import EncodedChunk, EncodedDocument, EncodeSettings
 from minimind.data.files import DataFile, find_files, total_size
@@ -82,7 +82,7 @@ class _Preparation:
         self.tokenizer, self.options, self.folder, self.observe = tokenizer, options, folder, observe
         self.sorter = Sorter(0.0 if options.valid else options.valid_fraction, options.dedup)
         self.bad_rows = BadRows(options.max_bad_rows, self._log)
-        self.kind: Kind | None = None if options.kind == "auto" else options.kind
+        self.kind: RowKind | None = None if options.kind == "auto" else options.kind
         self.report = PrepareReport()
         self.writers: dict[str, ShardWriter] = {}
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from minimind.data.corpus import Kind
+from minimind.data.corpus import RowKind
 from minimind.errors import DataError
 
 __all__ = ["INDEX", "Index", "ShardFile", "file_name", "read_index", "write_index"]
@@ -45,7 +45,7 @@ class Index(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
     format: Literal["minimind-shards-1"] = FORMAT
-    kind: Kind
+    kind: RowKind
     tokenizer: str
     vocab_size: int = Field(ge=1, le=2**32)
     num_documents: int = Field(ge=0)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from minimind.data.corpus import Kind
+from minimind.data.corpus import RowKind
 from minimind.data.shard_index import Index, ShardFile, file_name, write_index
 from minimind.text.tokenizer import Tokenizer
 
@@ -21,7 +21,7 @@ class ShardWriter:
     """Fills a folder; `folder.write_folder` is how it appears in one piece."""
 
     def __init__(
-        self, folder: Path, *, kind: Kind, tokenizer: Tokenizer, tokens_per_shard: int = TOKENS_PER_SHARD
+        self, folder: Path, *, kind: RowKind, tokenizer: Tokenizer, tokens_per_shard: int = TOKENS_PER_SHARD
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder

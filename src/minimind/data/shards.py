@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minimind.data.corpus import Kind
+from minimind.data.corpus import RowKind
 from minimind.data.shard_index import INDEX, Index, file_name, read_index
 from minimind.errors import DataError
 from minimind.text.tokenizer import Tokenizer
@@ -33,7 +33,7 @@ class ShardSet:
 
     def __init__(self, folder: Path, index: Index) -> None:
         self.folder, self.index = folder, index
-        self.kind: Kind = index.kind
+        self.kind: RowKind = index.kind
         self.num_tokens, self.num_weighted, self.num_bytes = index.num_tokens, index.num_weighted, index.num_bytes
         self._ids = self._maps("ids", index.id_dtype)
         self._offsets = self._maps("offsets", np.dtype("<i8"))

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from minimind.data.loader import Documents, PackedRows, Piece, Row, collate, plan_rows
+from minimind.data.loader import Documents, PackedRow, PackedRows, Piece, collate, plan_rows
 from minimind.errors import DataError
 from minimind.interfaces import Batch, TeacherBatch
 from minimind.storage.folder import verify_folder, write_folder
@@ -123,7 +123,7 @@ class TeacherRows:
     def load_state(self, folder: Path) -> None:
         """Nothing was kept."""
 
-    def _with_teacher(self, rows: Sequence[Row]) -> TeacherBatch:
+    def _with_teacher(self, rows: Sequence[PackedRow]) -> TeacherBatch:
         batch = collate(self.rows.documents, rows)
         shape = (*batch.tokens.shape, self.teacher.num_kept)
         ids, logprobs = np.zeros(shape, np.int64), np.zeros(shape, np.float32)
@@ -142,7 +142,7 @@ def _starts(lengths: np.ndarray) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(np.maximum(lengths - 1, 0))])
 
 
-def _places(rows: Sequence[Row]) -> Iterator[tuple[int, int, Piece]]:
+def _places(rows: Sequence[PackedRow]) -> Iterator[tuple[int, int, Piece]]:
     """The row, the first position and the piece, for all pieces."""
     for row, pieces in enumerate(rows):
         at = 0

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from minimind.errors import DataError
-from minimind.evals.log_likelihood import Request, log_likelihoods
+from minimind.evals.log_likelihood import ScoreRequest, log_likelihoods
 from minimind.evals.measured import Measured, fingerprint_of
 from minimind.model import Transformer
 from minimind.text.tokenizer import Tokenizer
@@ -60,7 +60,7 @@ def bits_per_byte(
     Errors: DataError when there is no text.
     """
     cut = cut_documents(tokenizer, documents, min(max_tokens, model.config.max_position_embeddings))
-    requests = [Request(tuple(document.ids[:1]), tuple(document.ids[1:])) for document in cut]
+    requests = [ScoreRequest(tuple(document.ids[:1]), tuple(document.ids[1:])) for document in cut]
     nats = [-found.nats for found in log_likelihoods(model, requests)]
     sums: dict[str, list[float]] = {}
     for document, loss in zip(cut, nats, strict=True):

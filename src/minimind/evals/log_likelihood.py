@@ -18,7 +18,7 @@ from minimind.errors import DataError
 from minimind.model import Transformer
 from minimind.text.tokenizer import Tokenizer
 
-__all__ = ["LogLikelihood", "Request", "encode_request", "log_likelihoods"]
+__all__ = ["LogLikelihood", "ScoreRequest", "encode_request", "log_likelihoods"]
 
 # Positions computed at once, padding included: 8,192 states of 256 numbers are 8 MB.
 BATCH_TOKENS = 8192
@@ -27,7 +27,7 @@ LOGIT_TOKENS = 1024
 
 
 @dataclass(frozen=True)
-class Request:
+class ScoreRequest:
     """Score `ids` after `context`, which has at least one id."""
 
     context: tuple[int, ...]
@@ -44,23 +44,23 @@ class LogLikelihood:
     tokens: int
 
 
-def encode_request(tokenizer: Tokenizer, context: str, continuation: str) -> Request:
+def encode_request(tokenizer: Tokenizer, context: str, continuation: str) -> ScoreRequest:
     """The ids to score. Errors: DataError for an empty continuation"""
     if not continuation:
         raise DataError(f"nothing to score after {context[-40:]!r}; expected a text that is not empty")
     if not context:
-        return Request((tokenizer.bos_id,), tuple(tokenizer.encode(continuation)))
+        return ScoreRequest((tokenizer.bos_id,), tuple(tokenizer.encode(continuation)))
     stripped = context.rstrip()
     if not stripped:
-        return Request((tokenizer.bos_id,), tuple(tokenizer.encode(context + continuation)))
+        return ScoreRequest((tokenizer.bos_id,), tuple(tokenizer.encode(context + continuation)))
     before = tokenizer.encode(stripped)
     whole = tokenizer.encode(context + continuation)
     if len(whole) <= len(before):
         raise DataError(f"{continuation!r} after {context[-40:]!r} is no token of its own; put a space between the two")
-    return Request(tuple(before), tuple(whole[len(before) :]))
+    return ScoreRequest(tuple(before), tuple(whole[len(before) :]))
 
 
-def log_likelihoods(model: Transformer, requests: Sequence[Request]) -> list[LogLikelihood]:
+def log_likelihoods(model: Transformer, requests: Sequence[ScoreRequest]) -> list[LogLikelihood]:
     """Score each request, in order. A context that is too long for the model loses its beginning.
 
     Requests that read the same ids, such as the letters A to D after one question, are computed once.
@@ -74,7 +74,7 @@ def log_likelihoods(model: Transformer, requests: Sequence[Request]) -> list[Log
     return [LogLikelihood(value, len(request.ids)) for value, request in zip(nats, cut, strict=True)]
 
 
-def _cut(request: Request, context: int) -> Request:
+def _cut(request: ScoreRequest, context: int) -> ScoreRequest:
     """What fits: the last id is predicted and not read."""
     assert request.context and request.ids, request
     if len(request.ids) > context:
@@ -82,11 +82,13 @@ def _cut(request: Request, context: int) -> Request:
             f"a continuation of {len(request.ids):,} tokens; the model reads at most {context:,}, shorten the text"
         )
     room = context + 1 - len(request.ids)
-    return Request(request.context[-room:], request.ids)
+    return ScoreRequest(request.context[-room:], request.ids)
 
 
 @torch.inference_mode()
-def _score(model: Transformer, requests: Sequence[Request], inputs: dict[tuple[int, ...], list[int]]) -> list[float]:
+def _score(
+    model: Transformer, requests: Sequence[ScoreRequest], inputs: dict[tuple[int, ...], list[int]]
+) -> list[float]:
     device = model.embed_tokens.weight.device
     totals = torch.zeros(len(requests), dtype=torch.float64, device=device)
     for batch in _batches(sorted(inputs, key=len)):
@@ -103,7 +105,7 @@ def _score(model: Transformer, requests: Sequence[Request], inputs: dict[tuple[i
 
 
 def _positions(
-    batch: Sequence[tuple[int, ...]], inputs: dict[tuple[int, ...], list[int]], requests: Sequence[Request]
+    batch: Sequence[tuple[int, ...]], inputs: dict[tuple[int, ...], list[int]], requests: Sequence[ScoreRequest]
 ) -> Iterator[tuple[int, int, int, int]]:
     """Each id to score: its row, the position that predicts it, the id, and the request it belongs to."""
     for row, ids in enumerate(batch):

@@ -23,10 +23,10 @@ from torch import Tensor
 from minimind.errors import UserError
 from minimind.generation.choice import choose, score
 from minimind.generation.counters import Counters
-from minimind.generation.forward import Chunk, Forward
+from minimind.generation.forward import Forward, NewTokens
 from minimind.generation.precision import set_precision
 from minimind.generation.request import Event, QueueFull, Request, TokenScore
-from minimind.generation.row import Row
+from minimind.generation.row import RunningRequest
 from minimind.generation.slots import Slots
 from minimind.model import Transformer
 from minimind.text.tokenizer import Tokenizer
@@ -70,10 +70,10 @@ class Engine:
             self._forward = Forward(model, self.slots)
         self._max_rows, self._max_queue, self._max_queue_tokens = max_rows, max_queue, max_queue_tokens
         self._prefill_tokens = prefill_tokens
-        self._queue: deque[Row] = deque()
+        self._queue: deque[RunningRequest] = deque()
         self._queue_tokens = 0
         self._cancelled: set[int] = set()
-        self._rows: list[Row] = []
+        self._rows: list[RunningRequest] = []
         self._numbers = itertools.count()
         self._lock = threading.Lock()
 
@@ -92,7 +92,7 @@ class Engine:
     def submit(self, request: Request) -> int:
         """Accept a request; the number by which its events name it. Errors: QueueFull; UserError for a wrong prompt"""
         self._require_fit(request)
-        row = Row(next(self._numbers), request, self.tokenizer, self.capacity)
+        row = RunningRequest(next(self._numbers), request, self.tokenizer, self.capacity)
         with self._lock:
             # The first in the queue do not wait where slots are free: the next step takes them.
             num_free = self.slots.num_free
@@ -194,21 +194,21 @@ class Engine:
             self.counters.note_prompt(len(prompt), kept)
         self._rows.sort(key=lambda row: row.slot)
 
-    def _plan(self) -> list[tuple[Row, Chunk]]:
+    def _plan(self) -> list[tuple[RunningRequest, NewTokens]]:
         """The rows of this step: those with one token to compute by their slots, then prompts, the oldest first."""
-        plan = [(row, Chunk(row.slot, row.pending)) for row in self._rows if len(row.pending) == 1]
+        plan = [(row, NewTokens(row.slot, row.pending)) for row in self._rows if len(row.pending) == 1]
         budget = self._prefill_tokens
         reading = sorted((row for row in self._rows if len(row.pending) > 1), key=lambda row: row.number)
         for row in reading:
             # A piece of one token would have to stand among the answering rows; it waits for the next step.
             if budget < 2:
                 break
-            chunk = Chunk(row.slot, row.pending[:budget])
+            chunk = NewTokens(row.slot, row.pending[:budget])
             budget -= len(chunk.ids)
             plan.append((row, chunk))
         return plan
 
-    def _tell(self, plan: Sequence[tuple[Row, Chunk]], states: Tensor) -> list[Event]:
+    def _tell(self, plan: Sequence[tuple[RunningRequest, NewTokens]], states: Tensor) -> list[Event]:
         """Choose for each row whose prompt is read, and say what came of it."""
         events, ready, places, last = [], [], [], -1
         for row, chunk in plan:
@@ -243,7 +243,7 @@ class Engine:
         self.counters.num_generated += len(ready)
         return events
 
-    def _choose(self, ready: Sequence[Row], logits: Tensor) -> list[Event]:
+    def _choose(self, ready: Sequence[RunningRequest], logits: Tensor) -> list[Event]:
         """The next id of each row, and what becomes of it. A row that fails fails alone."""
         events = []
         for place, (row, index) in enumerate(zip(ready, choose(logits, [row.chooser for row in ready]), strict=True)):
@@ -264,17 +264,17 @@ class Engine:
             events.append(event if event.finish_reason is None else self._end(row, event))
         return events
 
-    def _score_prompt(self, row: Row, chunk: Chunk, states: Tensor) -> None:
+    def _score_prompt(self, row: RunningRequest, chunk: NewTokens, states: Tensor) -> None:
         prompt, done = row.request.prompt, self.slots.lengths[row.slot]
         following = prompt[done - len(chunk.ids) + 1 : done + 1]
         if following:
             logits = self._forward.logits(states[: len(following)])[:, : self.vocab_size]
             row.prompt_scores += score(logits, following, row.request.num_top or 0)
 
-    def _fail(self, row: Row, reason: str) -> Event:
+    def _fail(self, row: RunningRequest, reason: str) -> Event:
         return self._end(row, Event(row.number, finish_reason="error", error=f"the model cannot go on: {reason}"))
 
-    def _end(self, row: Row, event: Event) -> Event:
+    def _end(self, row: RunningRequest, event: Event) -> Event:
         assert event.finish_reason is not None
         if row in self._rows:
             self._rows.remove(row)

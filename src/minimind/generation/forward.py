@@ -23,13 +23,13 @@ from minimind.generation.precision import fuse
 from minimind.generation.slots import Slots
 from minimind.model import Attention, Block, FeedForward, ModelConfig, Transformer, rotary_frequencies
 
-__all__ = ["Chunk", "Forward"]
+__all__ = ["Forward", "NewTokens"]
 
 # A further batched product costs about what it costs to attend to so many more tokens.
 TOKENS_PER_SPAN = 256
 
 
-class Chunk(NamedTuple):
+class NewTokens(NamedTuple):
     """New tokens of one slot, behind those that it holds."""
 
     slot: int
@@ -81,7 +81,7 @@ class Forward:
         self._layers = [_Layer(cast(Block, block), config) for block in model.layers]
         self._turns = _rotations(config, slots.capacity).to(self._embedding.device)
 
-    def __call__(self, chunks: Sequence[Chunk]) -> Tensor:
+    def __call__(self, chunks: Sequence[NewTokens]) -> Tensor:
         """[N, D] hidden states of all new tokens, in order: chunks of one token first, by their slots.
 
         The caller counts the tokens as stored, with `Slots.append`.
@@ -181,7 +181,9 @@ def _attend_piece(q: Tensor, keys: Tensor, values: Tensor, piece: _Piece) -> Ten
     return y[0].transpose(0, 1).flatten(1)
 
 
-def _parts(chunks: Sequence[Chunk], lengths: Sequence[int], device: torch.device) -> tuple[list[_Span], list[_Piece]]:
+def _parts(
+    chunks: Sequence[NewTokens], lengths: Sequence[int], device: torch.device
+) -> tuple[list[_Span], list[_Piece]]:
     """How attention is cut: spans of neighbouring slots of like length, and a piece for each longer chunk."""
     runs: list[list[int]] = []  # the lengths of neighbours, the new token counted
     starts: list[tuple[int, int]] = []  # their first token and slot
@@ -212,7 +214,7 @@ def _is_like(run: Sequence[int], length: int) -> bool:
     return wasted <= TOKENS_PER_SPAN + sum(run) // 4
 
 
-def _piece(chunk: Chunk, first: int, stored: int, device: torch.device) -> _Piece:
+def _piece(chunk: NewTokens, first: int, stored: int, device: torch.device) -> _Piece:
     size, visible = len(chunk.ids), None
     if stored > size:
         own = torch.arange(stored - size, stored, device=device)

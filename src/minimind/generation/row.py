@@ -12,10 +12,10 @@ from minimind.generation.request import Event, FinishReason, Request, TokenScore
 from minimind.text.answers import Part, part_behind
 from minimind.text.tokenizer import Tokenizer
 
-__all__ = ["Row"]
+__all__ = ["RunningRequest"]
 
 
-class Row:
+class RunningRequest:
     """A request and its state.
 
     slot:        where its keys and values lie; -1 while it waits

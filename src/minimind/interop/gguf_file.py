@@ -24,10 +24,10 @@ from torch import Tensor
 
 from minimind.errors import CheckpointError
 
-__all__ = ["KINDS", "GgufFile", "GgufTensor", "Kind"]
+__all__ = ["KINDS", "GgufFile", "GgufTensor", "ValueKind"]
 
 
-class Kind(NamedTuple):
+class ValueKind(NamedTuple):
     """How numbers are stored: blocks of `block_size` numbers in `block_bytes` bytes."""
 
     name: str
@@ -36,17 +36,17 @@ class Kind(NamedTuple):
 
 
 KINDS = {
-    0: Kind("F32", 1, 4),
-    1: Kind("F16", 1, 2),
-    2: Kind("Q4_0", 32, 18),
-    3: Kind("Q4_1", 32, 20),
-    6: Kind("Q5_0", 32, 22),
-    7: Kind("Q5_1", 32, 24),
-    8: Kind("Q8_0", 32, 34),
-    12: Kind("Q4_K", 256, 144),
-    13: Kind("Q5_K", 256, 176),
-    14: Kind("Q6_K", 256, 210),
-    30: Kind("BF16", 1, 2),
+    0: ValueKind("F32", 1, 4),
+    1: ValueKind("F16", 1, 2),
+    2: ValueKind("Q4_0", 32, 18),
+    3: ValueKind("Q4_1", 32, 20),
+    6: ValueKind("Q5_0", 32, 22),
+    7: ValueKind("Q5_1", 32, 24),
+    8: ValueKind("Q8_0", 32, 34),
+    12: ValueKind("Q4_K", 256, 144),
+    13: ValueKind("Q5_K", 256, 176),
+    14: ValueKind("Q6_K", 256, 210),
+    30: ValueKind("BF16", 1, 2),
 }
 
 # Bounds far above any real file of the architectures that are read: Qwen3's header has 6 MB and 450,000 items.
@@ -73,7 +73,7 @@ class GgufTensor:
 
     name: str
     shape: tuple[int, ...]
-    kind: Kind
+    kind: ValueKind
     offset: int
 
     @property

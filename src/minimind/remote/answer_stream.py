@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError
 
-__all__ = ["CallPiece", "Choice", "Piece", "read_choices", "read_events", "spoken_error"]
+__all__ = ["CallPiece", "Choice", "StreamPiece", "read_choices", "read_events", "spoken_error"]
 
 # An event is a few words with some JSON around them; a stream is an answer with all of that.
 MAX_EVENT_BYTES = 2**20
@@ -30,7 +30,7 @@ class CallPiece(BaseModel):
     function: _FunctionPiece = Field(default_factory=_FunctionPiece)
 
 
-class Piece(BaseModel):
+class StreamPiece(BaseModel):
     """What an event adds to an answer."""
 
     content: str | None = None
@@ -42,7 +42,7 @@ class Piece(BaseModel):
 class Choice(BaseModel):
     """A piece, and with the last one why the answer ends."""
 
-    delta: Piece
+    delta: StreamPiece
     finish_reason: str | None = None
 
 

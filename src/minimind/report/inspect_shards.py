@@ -10,7 +10,7 @@ import numpy as np
 from minimind.data.shard_index import INDEX, Index, read_index
 from minimind.data.shards import ShardSet
 from minimind.errors import DataError, TokenizerError
-from minimind.report.inspection import Inspection, InspectionTable, Piece, beginning, length_table
+from minimind.report.inspection import Inspection, InspectionTable, SamplePiece, beginning, length_table
 from minimind.text.tokenizer import Tokenizer
 
 __all__ = ["count_duplicates", "inspect_shards", "pieces"]
@@ -70,10 +70,10 @@ def count_duplicates(documents: Iterable[bytes]) -> int:
     return count
 
 
-def pieces(tokenizer: Tokenizer, ids: np.ndarray, weights: np.ndarray) -> list[Piece]:
+def pieces(tokenizer: Tokenizer, ids: np.ndarray, weights: np.ndarray) -> list[SamplePiece]:
     """A document decoded in stretches of equal weight."""
     runs = groupby(zip(ids.tolist(), weights.tolist(), strict=True), key=lambda pair: pair[1])
-    return [Piece(tokenizer.decode([index for index, _ in run]), weight) for weight, run in runs]
+    return [SamplePiece(tokenizer.decode([index for index, _ in run]), weight) for weight, run in runs]
 
 
 def _totals(sets: dict[str, ShardSet]) -> InspectionTable:

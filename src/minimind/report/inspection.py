@@ -15,9 +15,9 @@ from minimind.data.shard_index import INDEX
 from minimind.errors import DataError
 from minimind.storage.adapters import is_adapter
 
-__all__ = ["Inspection", "InspectionTable", "Kind", "Piece", "beginning", "kind_at", "length_table"]
+__all__ = ["Inspection", "InspectionTable", "PathKind", "SamplePiece", "beginning", "kind_at", "length_table"]
 
-Kind = Literal["model", "prepared", "tokenizer", "rows"]
+PathKind = Literal["model", "prepared", "tokenizer", "rows"]
 
 # Enough of a text to recognise it by.
 BEGINNING_CHARACTERS = 44
@@ -34,7 +34,7 @@ class InspectionTable:
 
 
 @dataclass(frozen=True)
-class Piece:
+class SamplePiece:
     """A stretch of a decoded document, and the weight of predicting its tokens."""
 
     text: str
@@ -53,12 +53,12 @@ class Inspection:
     title: str
     facts: dict[str, str] = field(default_factory=dict)
     tables: list[InspectionTable] = field(default_factory=list)
-    sample: list[Piece] = field(default_factory=list)
+    sample: list[SamplePiece] = field(default_factory=list)
     sample_title: str = ""
     faults: list[str] = field(default_factory=list)
 
 
-def kind_at(source: str) -> Kind:
+def kind_at(source: str) -> PathKind:
     """What lies at a path, by the files that are there. Errors: DataError when nothing does."""
     path = Path(source)
     if "://" in source or source == "-":
@@ -99,7 +99,7 @@ def _percent(at: int) -> str:
     return {0: "least", 50: "median", 100: "most"}.get(at, f"{at} %")
 
 
-def _kind_of_file(path: Path) -> Kind:
+def _kind_of_file(path: Path) -> PathKind:
     if path.suffix in (".safetensors", ".bin", ".pth", ".gguf"):
         hint = "import it first with `minimind import`" if path.suffix == ".gguf" else "give the folder that holds it"
         raise DataError(f"{path}: one file of weights; {hint}, config.json and tokenizer.json belong to a model")

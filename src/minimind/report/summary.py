@@ -21,9 +21,9 @@ from minimind.report.evaluation import is_number, read_evaluation, rounded
 from minimind.report.rollouts import rollout_table
 from minimind.storage.run import RunReader
 
-__all__ = ["Defaults", "Prompt", "Sample", "Summary", "duration", "title_of"]
+__all__ = ["Defaults", "Sample", "SamplePrompt", "Summary", "duration", "title_of"]
 
-Rows = list[tuple[str, str]]
+MetricRows = list[tuple[str, str]]
 Defaults = Callable[[str], Mapping[str, Any]]
 
 # Samples of a prompt that are shown at once, spread from the first step to the last; the others are folded away.
@@ -54,7 +54,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Prompt:
+class SamplePrompt:
     """A prompt with what the model wrote for it, by step."""
 
     text: str
@@ -155,7 +155,7 @@ class Summary:
         return [lost] if self.num_lost else []
 
     @property
-    def use(self) -> Rows:
+    def use(self) -> MetricRows:
         """What to do with the model, and the command for it; empty where there is no model yet."""
         if not (self.folder / "checkpoints" / "latest").is_dir():
             return []
@@ -165,7 +165,7 @@ class Summary:
         return [("talk with the model", f"minimind chat {path}")]
 
     @property
-    def commands(self) -> Rows:
+    def commands(self) -> MetricRows:
         """What can be done with this run, and the command for each."""
         recipe = self.folder / "recipe.toml"
         is_known = recipe.is_file() and re.fullmatch("[a-z]+", self.stage)
@@ -222,7 +222,7 @@ def _series(rows: Iterable[dict[str, Any]]) -> dict[str, list[Point]]:
     return {name: sorted(points.items()) for name, points in found.items()}
 
 
-def _prompts(rows: Iterable[dict[str, Any]]) -> list[Prompt]:
+def _prompts(rows: Iterable[dict[str, Any]]) -> list[SamplePrompt]:
     found: dict[str, dict[int, str]] = {}
     for row in rows:
         prompt = _text(row.get("prompt", ""))
@@ -232,7 +232,7 @@ def _prompts(rows: Iterable[dict[str, Any]]) -> list[Prompt]:
         samples = [Sample(step, _continuation(prompt, texts[step])) for step in sorted(texts)]
         chosen = {round((len(samples) - 1) * i / (MAX_SHOWN - 1)) for i in range(MAX_SHOWN)}
         folded = [sample for i, sample in enumerate(samples) if i not in chosen]
-        prompts.append(Prompt(prompt, [samples[i] for i in sorted(chosen)], folded))
+        prompts.append(SamplePrompt(prompt, [samples[i] for i in sorted(chosen)], folded))
     return prompts
 
 
@@ -252,7 +252,7 @@ def _read_settings(reader: RunReader) -> dict[str, Any]:
         raise RunError(f"{recipe}: cannot read the recipe of this run: {error}") from error
 
 
-def _as_text(values: Iterable[tuple[str, Any]]) -> Rows:
+def _as_text(values: Iterable[tuple[str, Any]]) -> MetricRows:
     return [(name, _text(value)) for name, value in values]
 
 

@@ -16,10 +16,10 @@ from minimind.rl.experience import Experience, collate_targets, cut
 from minimind.rl.figures import drop_reason, figures_of, gap_of
 from minimind.rl.rollouts import Rollout
 
-__all__ = ["Critic", "Judges", "Values", "compare", "judge"]
+__all__ = ["Critic", "Judges", "TargetValues", "compare", "judge"]
 
 # A batch of targets -> a figure for each, [B, T] float32, in the precision of the run.
-Values = Callable[[Batch], Tensor]
+TargetValues = Callable[[Batch], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class Critic:
     lam:    0 trusts the critic, 1 only the rewards
     """
 
-    values: Values
+    values: TargetValues
     gamma: float = 1.0
     lam: float = 0.95
 
@@ -45,8 +45,8 @@ class Judges:
     critic:    None where rollouts are compared within their groups
     """
 
-    logprobs: Values
-    reference: Values | None = None
+    logprobs: TargetValues
+    reference: TargetValues | None = None
     critic: Critic | None = None
 
     @property
@@ -122,7 +122,7 @@ def _ask(judges: Judges, part: Sequence[Experience], batch: Batch) -> dict[str, 
     """[B, T] of each name, 0 but on sampled targets; advantages only where a critic gives them."""
     is_sampled = batch.weights != 0
 
-    def ask(values: Values) -> Tensor:
+    def ask(values: TargetValues) -> Tensor:
         return torch.where(is_sampled, values(batch).to("cpu", torch.float32), 0.0)
 
     said = {"old_logprobs": ask(judges.logprobs)}

@@ -14,7 +14,7 @@ from typing import Protocol
 from minimind.data.prompts import Prompt
 from minimind.errors import DataError
 from minimind.rl.outcomes import Outcome, ToolResult
-from minimind.rl.time_limit import Ending, call_in_time
+from minimind.rl.time_limit import CallEnding, call_in_time
 from minimind.text.conversation import Message, ToolCall
 from minimind.tools.builtin import run_tool
 from minimind.tools.tool import Tool, offered_names
@@ -65,7 +65,7 @@ class ToolEnvironment:
             results.append(ToolResult(call, self._bounded(text), failed))
         return results
 
-    def _broken(self, ending: Ending) -> tuple[str, bool]:
+    def _broken(self, ending: CallEnding) -> tuple[str, bool]:
         if ending.timed_out:
             return _error(f"the tool did not answer within {self.timeout_seconds:g} seconds"), True
         return _error(f"the tool failed: {type(ending.error).__name__}"), True

@@ -22,7 +22,7 @@ from minimind.errors import ConfigError, TrainingError
 from minimind.rl.outcomes import Outcome
 from minimind.rl.reward_functions import http_reward, import_reward
 from minimind.rl.rules import RULES
-from minimind.rl.time_limit import Ending, call_in_time
+from minimind.rl.time_limit import CallEnding, call_in_time
 
 __all__ = ["Outcome", "Reward", "Rewards", "Scored", "parse_rewards"]
 
@@ -131,13 +131,13 @@ class Rewards:
         return Scored(math.fsum(reward.weight * parts[reward.name] for reward in self.rewards), parts)
 
 
-def _call(reward: Reward, outcomes: Sequence[Outcome]) -> list[Ending]:
+def _call(reward: Reward, outcomes: Sequence[Outcome]) -> list[CallEnding]:
     if reward.timeout_seconds is None:
-        return [Ending(reward.function(outcome)) for outcome in outcomes]
+        return [CallEnding(reward.function(outcome)) for outcome in outcomes]
     return call_in_time(reward.function, outcomes, reward.timeout_seconds)
 
 
-def _read(reward: Reward, outcome: Outcome, ending: Ending) -> float | _Failure:
+def _read(reward: Reward, outcome: Outcome, ending: CallEnding) -> float | _Failure:
     """The number in a call's ending, or why there is none."""
     where = f"{reward.name} at {outcome.prompt.where or 'a prompt'}"
     if ending.timed_out or isinstance(ending.error, TimeoutError):

@@ -20,7 +20,7 @@ import numpy as np
 from minimind.data.prompts import Prompt
 from minimind.errors import TrainingError, UserError
 from minimind.interfaces import RolloutBatch
-from minimind.rl.credit import Critic, Judges, Values, compare, judge
+from minimind.rl.credit import Critic, Judges, TargetValues, compare, judge
 from minimind.rl.experience import Experience, collate_rollouts, cut
 from minimind.rl.figures import drop_reason, figure_names, sum_figures
 from minimind.rl.iteration import STATE_FILE, Iteration, iteration_to_bytes, merge_iterations, read_iteration
@@ -74,8 +74,8 @@ class RolloutSource:
         rewards: Rewards,
         settings: RolloutSettings,
         *,
-        logprobs: Values,
-        reference: Values | None = None,
+        logprobs: TargetValues,
+        reference: TargetValues | None = None,
         critic: Critic | None = None,
         rank: int = 0,
         ranks: int = 1,

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from threading import Thread
 from typing import Any
 
-__all__ = ["Ending", "call_in_time"]
+__all__ = ["CallEnding", "call_in_time"]
 
 
 @dataclass(frozen=True)
-class Ending:
+class CallEnding:
     """How a call ended: with a value, with an exception, or not within its time."""
 
     value: Any = None
@@ -23,7 +23,7 @@ class Ending:
     timed_out: bool = False
 
 
-def call_in_time(function: Callable[..., Any], arguments: Sequence[Any], timeout_seconds: float) -> list[Ending]:
+def call_in_time(function: Callable[..., Any], arguments: Sequence[Any], timeout_seconds: float) -> list[CallEnding]:
     """`function(argument)` for all arguments at once, in order; each has `timeout_seconds`, and none can raise."""
     started = [_start(function, argument) for argument in arguments]
     deadline = time.monotonic() + timeout_seconds
@@ -31,18 +31,18 @@ def call_in_time(function: Callable[..., Any], arguments: Sequence[Any], timeout
     for thread, box in started:
         thread.join(max(deadline - time.monotonic(), 0.0))
         # The box is read once: a late answer must not change what was already decided.
-        endings.append(box[0] if box else Ending(timed_out=True))
+        endings.append(box[0] if box else CallEnding(timed_out=True))
     return endings
 
 
-def _start(function: Callable[..., Any], argument: Any) -> tuple[Thread, list[Ending]]:
-    box: list[Ending] = []
+def _start(function: Callable[..., Any], argument: Any) -> tuple[Thread, list[CallEnding]]:
+    box: list[CallEnding] = []
 
     def target() -> None:
         try:
-            ending = Ending(function(argument))
+            ending = CallEnding(function(argument))
         except BaseException as error:  # A call to sys.exit is a failure like any other.
-            ending = Ending(error=error)
+            ending = CallEnding(error=error)
         box.append(ending)
 
     thread = Thread(target=target, name="minimind-call", daemon=True)

@@ -5,10 +5,10 @@ from typing import Protocol
 
 from minimind.generation.counters import STEP_BOUNDS, Counters
 
-__all__ = ["Measured", "render_metrics"]
+__all__ = ["CountedEngine", "render_metrics"]
 
 
-class Measured(Protocol):
+class CountedEngine(Protocol):
     """What is read of an engine."""
 
     counters: Counters
@@ -19,7 +19,7 @@ class Measured(Protocol):
     def num_running(self) -> int: ...
 
 
-def render_metrics(engines: Mapping[str, Measured]) -> str:
+def render_metrics(engines: Mapping[str, CountedEngine]) -> str:
     """All figures of all engines, labelled with the model's name."""
     lines: list[str] = []
     for name, kind, about, read in (

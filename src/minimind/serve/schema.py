@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from minimind.generation.sampling import LEAST_PENALTY
 
-__all__ = ["ChatBody", "ChatMessage", "CompletionBody", "GenerationBody", "NamedChoice", "Tool"]
+__all__ = ["ChatBody", "ChatMessage", "CompletionBody", "GenerationBody", "NamedChoice", "ToolBody"]
 
 MAX_CHOICES = 16
 MAX_TOP = 20
@@ -71,7 +71,7 @@ class _Function(_Strict):
     strict: bool | None = None
 
 
-class Tool(_Strict):
+class ToolBody(_Strict):
     type: Literal["function"]
     function: _Function
 
@@ -119,7 +119,7 @@ class ChatBody(GenerationBody):
 
     messages: list[ChatMessage] = Field(min_length=1, max_length=2048, fail_fast=True)
     max_completion_tokens: _Tokens | None = None
-    tools: Annotated[list[Tool], Field(max_length=128, fail_fast=True)] | None = None
+    tools: Annotated[list[ToolBody], Field(max_length=128, fail_fast=True)] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedChoice | None = None
     parallel_tool_calls: bool | None = None
     response_format: _ResponseFormat | None = None

@@ -7,7 +7,7 @@ from tests.serve.tiny_server import CONFIG, TOKENIZER
 from minimind.errors import UserError
 from minimind.generation.sampling import Sampling
 from minimind.model import Transformer
-from minimind.stages.chat.dialogue import Ending
+from minimind.stages.chat.dialogue import AnswerEnding
 from minimind.stages.chat.local_answers import LocalAnswerer
 from minimind.text.answers import Delta, join
 from minimind.text.conversation import Conversation, Message, parse_answer_ids
@@ -31,7 +31,7 @@ class Scripted(Transformer):
 
 def answer(
     ids: list[int], *, thinking: bool = False, max_tokens: int = 200, stop: tuple[str, ...] = ()
-) -> tuple[list[Delta], Ending]:
+) -> tuple[list[Delta], AnswerEnding]:
     said: list[Delta] = []
     sampling = Sampling(temperature=0, max_tokens=max_tokens, stop=stop)
     answerer = LocalAnswerer(Scripted(ids), TOKENIZER, sampling)

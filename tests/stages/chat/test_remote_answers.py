@@ -10,7 +10,7 @@ from tests.serve.tiny_server import Running, listen, make_service
 from minimind.errors import UserError
 from minimind.generation.sampling import Sampling
 from minimind.remote.endpoint import Endpoint
-from minimind.stages.chat.dialogue import Ending
+from minimind.stages.chat.dialogue import AnswerEnding
 from minimind.stages.chat.remote_answers import RemoteAnswerer
 from minimind.text.answers import Delta, join
 from minimind.text.conversation import Conversation, Message, ToolCall
@@ -31,7 +31,7 @@ def ours() -> Iterator[Running]:
         yield running
 
 
-def answer(url: str, *, name: str = "tiny", turn: int = 1, thinking: bool = False) -> tuple[Message, Ending]:
+def answer(url: str, *, name: str = "tiny", turn: int = 1, thinking: bool = False) -> tuple[Message, AnswerEnding]:
     said: list[Delta] = []
     sampling = Sampling(temperature=1, max_tokens=300)
     answerer = RemoteAnswerer(Endpoint(url, name, timeout_seconds=10), sampling)

@@ -17,10 +17,10 @@ from minimind.errors import UserError
 from minimind.generation.generate import complete
 from minimind.generation.sampling import Sampling
 from minimind.stages.generate.continuations import Continuation, Continuer
-from minimind.stages.generate.prompts import Prompt
+from minimind.stages.generate.prompts import GivenPrompt
 
 WORDS = ["hello", "你好，世界。", "world " * 20, "there", "hello world, hello there", "你"]
-PROMPTS = [Prompt(f"here:{place}", {"prompt": f"{WORDS[place % 6]} {place}"}) for place in range(30)]
+PROMPTS = [GivenPrompt(f"here:{place}", {"prompt": f"{WORDS[place % 6]} {place}"}) for place in range(30)]
 
 
 def continuer(**changes: Any) -> Continuer:
@@ -58,7 +58,7 @@ def test_going_on_computes_the_group_again_from_its_start() -> None:
     class Noting(Continuer):
         groups: list[tuple[int, int]] = field(default_factory=list)
 
-        def _group(self, prompts: Sequence[Prompt], start: int) -> Iterator[Continuation]:
+        def _group(self, prompts: Sequence[GivenPrompt], start: int) -> Iterator[Continuation]:
             self.groups.append((start, len(prompts)))
             return super()._group(prompts, start)
 
@@ -72,7 +72,11 @@ def test_going_on_computes_the_group_again_from_its_start() -> None:
 
 
 def test_a_prompt_that_does_not_fit_has_an_error_and_the_others_have_answers() -> None:
-    prompts = [Prompt("here:1", {"prompt": "hello " * 300}), PROMPTS[0], Prompt("here:3", {"prompt": "hello " * 400})]
+    prompts = [
+        GivenPrompt("here:1", {"prompt": "hello " * 300}),
+        PROMPTS[0],
+        GivenPrompt("here:3", {"prompt": "hello " * 400}),
+    ]
     found = [one for _, one in continuer().run(prompts)]
     assert [bool(one.error) for one in found] == [True, False, True]
     assert "tokens and the model's context 256, of which" in found[0].error and found[1].ids
@@ -81,7 +85,7 @@ def test_a_prompt_that_does_not_fit_has_an_error_and_the_others_have_answers() -
 
 
 def test_an_answer_may_reach_the_end_of_the_context() -> None:
-    prompt = Prompt("here", {"prompt": "hello " * 40})
+    prompt = GivenPrompt("here", {"prompt": "hello " * 40})
     size = len(prompt.ids(TOKENIZER, thinking=False))
     sampling = Sampling(temperature=0, max_tokens=500, stop=())
     [(_, found)] = continuer(sampling=sampling).run([prompt])
@@ -96,7 +100,7 @@ def test_text_is_told_as_it_comes() -> None:
 
 def test_every_end_is_told_once_what_is_computed_again_included() -> None:
     told: list[Continuation] = []
-    prompts = [*PROMPTS[:20], Prompt("here", {"prompt": "hello " * 300})]
+    prompts = [*PROMPTS[:20], GivenPrompt("here", {"prompt": "hello " * 300})]
     found = [one for _, one in continuer(on_end=told.append, batch_size=2).run(prompts, 18)]
     assert len(found) == 3 and len(told) == 5 and all(one in told for one in found)
 

@@ -22,7 +22,7 @@ from minimind.lora import LoraConfig, add_lora, lora_weights
 from minimind.model import ModelConfig, Transformer
 from minimind.stages.generate.continuations import Continuation, Continuer
 from minimind.stages.generate.generate import _row, run
-from minimind.stages.generate.prompts import Prompt
+from minimind.stages.generate.prompts import GivenPrompt
 from minimind.storage.adapters import fingerprint, save_adapter
 from minimind.storage.checkpoint import load_model, save_checkpoint
 from minimind.text.conversation import Conversation, Message, render_prompt
@@ -165,7 +165,7 @@ def test_prompts_that_do_not_fit_are_rows_with_an_error_and_counted(go: Generate
 def test_calls_and_reasoning_are_told_apart_by_ids(go: Generate) -> None:
     """A tag that is only spelled is text, as in a chat."""
     tokenizer = load_model("model")[1]
-    prompt = Prompt("here", {}, Conversation((Message("user", "hi"),)))
+    prompt = GivenPrompt("here", {}, Conversation((Message("user", "hi"),)))
     continuer = Continuer(model=Transformer(CONFIG), tokenizer=tokenizer, sampling=Sampling())
     ids = [*tokenizer.encode("a </think> b"), tokenizer.eos_id]
     assert _row(prompt, Continuation("a </think> b", ids, "stop"), continuer)["text"] == "a </think> b"

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from minimind.errors import DataError
-from minimind.stages.generate.prompts import Prompt, read_prompts
+from minimind.stages.generate.prompts import GivenPrompt, read_prompts
 
 QUESTION = {"role": "user", "content": "你好"}
 ANSWER = {"role": "assistant", "content": "hello"}
 
 
-def read(path: Path, *rows: Any, chat: bool = False) -> list[Prompt]:
+def read(path: Path, *rows: Any, chat: bool = False) -> list[GivenPrompt]:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return list(read_prompts([], [str(path)], chat=chat))
 

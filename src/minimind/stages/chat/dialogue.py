@@ -17,10 +17,10 @@ from minimind.text.conversation import Conversation, Message, ToolCall
 from minimind.tools.builtin import run_tool
 from minimind.tools.tool import Tool
 
-__all__ = ["Answerer", "Dialogue", "Ending"]
+__all__ = ["AnswerEnding", "Answerer", "Dialogue"]
 
 
-class Ending(NamedTuple):
+class AnswerEnding(NamedTuple):
     """How an answer ended.
 
     is_whole:  nothing is missing, so that its calls may be run
@@ -34,7 +34,7 @@ class Ending(NamedTuple):
 class Answerer(Protocol):
     """Who answers."""
 
-    def answer(self, shown: Conversation, turn: int, *, thinking: bool, say: Callable[[Delta], None]) -> Ending:
+    def answer(self, shown: Conversation, turn: int, *, thinking: bool, say: Callable[[Delta], None]) -> AnswerEnding:
         """Continue the conversation, a piece at a time; the same question in another turn has another answer.
 
         Errors:  UserError when it cannot be answered; nothing was said then
@@ -119,7 +119,7 @@ class Dialogue:
         try:
             ending = self.answerer.answer(shown, self.turns, thinking=self.thinking, say=say)
         except KeyboardInterrupt:
-            ending = Ending(False, "stopped")
+            ending = AnswerEnding(False, "stopped")
         finally:
             view.finish()
         if note := ending.note or ("" if said else "the answer is empty; /retry asks again"):

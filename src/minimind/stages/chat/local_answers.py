@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from minimind.errors import UserError
 from minimind.generation.generate import generate_ids
 from minimind.generation.request import Request
-from minimind.generation.row import Row
+from minimind.generation.row import RunningRequest
 from minimind.generation.sampling import Sampling
 from minimind.model import Transformer
-from minimind.stages.chat.dialogue import Ending
+from minimind.stages.chat.dialogue import AnswerEnding
 from minimind.text.answers import AnswerReader, Delta, answer_marks
 from minimind.text.conversation import Conversation, render_prompt
 from minimind.text.tokenizer import Tokenizer
@@ -32,7 +32,7 @@ class LocalAnswerer:
     def context(self) -> int:
         return self.model.config.max_position_embeddings
 
-    def answer(self, shown: Conversation, turn: int, *, thinking: bool, say: Callable[[Delta], None]) -> Ending:
+    def answer(self, shown: Conversation, turn: int, *, thinking: bool, say: Callable[[Delta], None]) -> AnswerEnding:
         """Errors: UserError when the conversation leaves no room in the context"""
         prompt = render_prompt(shown.messages, shown.tools, self.tokenizer, thinking)
         if len(prompt) >= self.context:
@@ -45,7 +45,7 @@ class LocalAnswerer:
         stop_ids = self.tokenizer.end_ids
         part = "reasoning" if thinking else "content"
         request = Request(prompt=prompt, sampling=self.sampling, stop_ids=stop_ids, marks=frozenset(marks), part=part)
-        row = Row(0, request, self.tokenizer, self.context)
+        row = RunningRequest(0, request, self.tokenizer, self.context)
 
         def on_token(_: int, token: int) -> bool:
             event = row.take(token, ())
@@ -68,10 +68,10 @@ class LocalAnswerer:
             for delta in reader.finish():
                 say(delta)
         if completion.finish_reason == "stop":
-            return Ending(True)
+            return AnswerEnding(True)
         is_limit = row.num_drawn == self.sampling.max_tokens
         cause = "--sampling.max_tokens" if is_limit else "the end of the context"
-        return Ending(False, f"cut after {row.num_drawn} tokens by {cause}")
+        return AnswerEnding(False, f"cut after {row.num_drawn} tokens by {cause}")
 
     def shortage(self, shown: Conversation, *, thinking: bool) -> str:
         """An answer needs a quarter of the context, or less where it may not be that long."""

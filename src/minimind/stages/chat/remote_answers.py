@@ -9,9 +9,9 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 
 from minimind.generation.sampling import Sampling
-from minimind.remote.answer_stream import Piece
+from minimind.remote.answer_stream import StreamPiece
 from minimind.remote.endpoint import Endpoint, StreamBroken
-from minimind.stages.chat.dialogue import Ending
+from minimind.stages.chat.dialogue import AnswerEnding
 from minimind.text.answers import Delta
 from minimind.text.conversation import Conversation, ToolCall
 
@@ -29,7 +29,7 @@ class RemoteAnswerer:
     endpoint: Endpoint
     sampling: Sampling
 
-    def answer(self, shown: Conversation, turn: int, *, thinking: bool, say: Callable[[Delta], None]) -> Ending:
+    def answer(self, shown: Conversation, turn: int, *, thinking: bool, say: Callable[[Delta], None]) -> AnswerEnding:
         """Errors: UserError when the server cannot be asked, or refuses"""
         sampling = replace(self.sampling, seed=self.sampling.seed + turn)
         calls, reason, broken = _Calls(), "stop", ""
@@ -45,7 +45,9 @@ class RemoteAnswerer:
         is_whole = not broken and reason in WHOLE
         for delta in calls.finish(is_whole=is_whole):
             say(delta)
-        return Ending(is_whole, broken or ("" if is_whole else REASONS.get(reason, f"ended by the server: {reason}")))
+        return AnswerEnding(
+            is_whole, broken or ("" if is_whole else REASONS.get(reason, f"ended by the server: {reason}"))
+        )
 
     def shortage(self, shown: Conversation, *, thinking: bool) -> str:
         """Only the server knows its context; it refuses what does not fit."""
@@ -59,7 +61,7 @@ class _Calls:
     parts: list[dict[str, str]] = field(default_factory=list)
     places: dict[int, int] = field(default_factory=dict)
 
-    def add(self, piece: Piece) -> None:
+    def add(self, piece: StreamPiece) -> None:
         for part in piece.tool_calls or ():
             index, number = part.index or 0, part.id or ""
             place = self.places.get(index)
@@ -81,7 +83,7 @@ class _Calls:
             yield Delta("call", call=call) if call else Delta("content", text)
 
 
-def _texts(piece: Piece) -> Iterator[Delta]:
+def _texts(piece: StreamPiece) -> Iterator[Delta]:
     """Reasoning goes by two names, of which servers send one, or the same under both."""
     if reasoning := piece.reasoning_content or piece.reasoning:
         yield Delta("reasoning", reasoning)

@@ -13,7 +13,7 @@ from minimind.text.tokenizer import Tokenizer
 
 __all__ = ["held_out_rows", "score_text", "text_rows"]
 
-Rows = list[Mapping[str, Any]]
+TextRows = list[Mapping[str, Any]]
 
 
 def score_text(
@@ -40,7 +40,7 @@ def score_text(
     found.show(title, ["model", "bits per byte"], rows)
 
 
-def held_out_rows(sources: Sequence[str], tokenizer: Tokenizer, max_documents: int) -> tuple[Rows | None, Rows]:
+def held_out_rows(sources: Sequence[str], tokenizer: Tokenizer, max_documents: int) -> tuple[TextRows | None, TextRows]:
     """Rows to fit the baselines on, if there are any, and rows to score."""
     from minimind.data.shards import open_prepared
 
@@ -54,7 +54,7 @@ def held_out_rows(sources: Sequence[str], tokenizer: Tokenizer, max_documents: i
     return None, text_rows(sources, max_documents)
 
 
-def text_rows(sources: Sequence[str], limit: int) -> Rows:
+def text_rows(sources: Sequence[str], limit: int) -> TextRows:
     """The first rows `{"text": ...}`. Errors: DataError for a row without text"""
     from minimind.data.corpus import read_rows
 

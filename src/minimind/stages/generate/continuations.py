@@ -15,7 +15,7 @@ from minimind.generation.engine import Engine
 from minimind.generation.request import Event, FinishReason, Request
 from minimind.generation.sampling import Sampling
 from minimind.model import Transformer
-from minimind.stages.generate.prompts import Prompt
+from minimind.stages.generate.prompts import GivenPrompt
 from minimind.text.tokenizer import Tokenizer
 
 __all__ = ["Continuation", "Continuer"]
@@ -58,7 +58,7 @@ class Continuer:
         """Where the group of the prompt numbered `first` begins."""
         return first // (GROUP * self.batch_size) * GROUP * self.batch_size if first < num_prompts else first
 
-    def run(self, prompts: Sequence[Prompt], first: int = 0) -> Iterator[tuple[Prompt, Continuation]]:
+    def run(self, prompts: Sequence[GivenPrompt], first: int = 0) -> Iterator[tuple[GivenPrompt, Continuation]]:
         """Each prompt from the one numbered `first` on, with what follows it.
 
         Errors:   UserError when the model's scores are not numbers
@@ -70,7 +70,7 @@ class Continuer:
                 if start + place >= first:
                     yield group[place], found
 
-    def _group(self, prompts: Sequence[Prompt], start: int) -> Iterator[Continuation]:
+    def _group(self, prompts: Sequence[GivenPrompt], start: int) -> Iterator[Continuation]:
         ids = [prompt.ids(self.tokenizer, thinking=self.thinking) for prompt in prompts]
         found = [Continuation(error=self._misfit(some)) for some in ids]
         for one in found:
@@ -111,7 +111,7 @@ class Continuer:
         return Request(prompt=ids, sampling=self.sampling, stream=stream, stop_ids=stop_ids)
 
 
-def _take(event: Event, into: Continuation, prompt: Prompt) -> None:
+def _take(event: Event, into: Continuation, prompt: GivenPrompt) -> None:
     if event.finish_reason == "error":
         raise UserError(f"{prompt.where}: {event.error}")
     if event.id is not None:

@@ -18,7 +18,7 @@ from minimind.config import Config
 from minimind.errors import UserError
 from minimind.generation.sampling import Sampling
 from minimind.stages.generate.continuations import Continuation, Continuer
-from minimind.stages.generate.prompts import Prompt, read_prompts
+from minimind.stages.generate.prompts import GivenPrompt, read_prompts
 from minimind.stages.shared.answer_file import open_answers
 from minimind.storage.adapters import fingerprint
 from minimind.storage.checkpoint import load_model
@@ -67,7 +67,7 @@ def run(config: GenerateConfig) -> None:
         _write(config, config.out, continuer, prompts)
 
 
-def _show(config: GenerateConfig, continuer: Continuer, prompts: Sequence[Prompt]) -> None:
+def _show(config: GenerateConfig, continuer: Continuer, prompts: Sequence[GivenPrompt]) -> None:
     """One text is streamed; of several each follows its prompt."""
     screen = Screen()
     if len(config.prompt) == 1:
@@ -83,7 +83,7 @@ def _show(config: GenerateConfig, continuer: Continuer, prompts: Sequence[Prompt
         screen.line(f"(error: {found.error})\n" if found.error else f"{found.text}\n")
 
 
-def _write(config: GenerateConfig, out: Path, continuer: Continuer, prompts: Sequence[Prompt]) -> None:
+def _write(config: GenerateConfig, out: Path, continuer: Continuer, prompts: Sequence[GivenPrompt]) -> None:
     """The rows that are not there yet, with a line on how fast they come."""
     rows = [prompt.row for prompt in prompts]
     with open_answers(out, _settings(config, continuer, rows), rows) as file:
@@ -112,7 +112,7 @@ class _Speed:
         self._progress.update(self._num_done, {"tokens_per_second": speed})
 
 
-def _row(prompt: Prompt, found: Continuation, continuer: Continuer) -> dict[str, Any]:
+def _row(prompt: GivenPrompt, found: Continuation, continuer: Continuer) -> dict[str, Any]:
     """The part of an output row that the model wrote."""
     if found.error:
         return {"error": found.error}

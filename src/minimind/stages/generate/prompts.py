@@ -11,11 +11,11 @@ from minimind.errors import ConfigError, DataError
 from minimind.text.conversation import Conversation, Message, render_prompt
 from minimind.text.tokenizer import Tokenizer
 
-__all__ = ["Prompt", "read_prompts"]
+__all__ = ["GivenPrompt", "read_prompts"]
 
 
 @dataclass(frozen=True)
-class Prompt:
+class GivenPrompt:
     """Something to continue.
 
     where:         its place, for messages
@@ -33,7 +33,7 @@ class Prompt:
         return render_prompt(self.conversation.messages, self.conversation.tools, tokenizer, thinking)
 
 
-def read_prompts(texts: Sequence[str], sources: Sequence[str], *, chat: bool) -> Iterator[Prompt]:
+def read_prompts(texts: Sequence[str], sources: Sequence[str], *, chat: bool) -> Iterator[GivenPrompt]:
     """The texts, or else the prompts of the sources, or else the lines of standard input.
 
     sources:  files of text with a prompt in each line, and whatever else rows are read from
@@ -52,11 +52,11 @@ def read_prompts(texts: Sequence[str], sources: Sequence[str], *, chat: bool) ->
         yield from _lines("standard input", chat)
 
 
-def _plain(where: str, text: str, chat: bool) -> Prompt:
-    return Prompt(where, {"prompt": text}, Conversation((Message("user", text),)) if chat else None)
+def _plain(where: str, text: str, chat: bool) -> GivenPrompt:
+    return GivenPrompt(where, {"prompt": text}, Conversation((Message("user", text),)) if chat else None)
 
 
-def _lines(name: str, chat: bool) -> Iterator[Prompt]:
+def _lines(name: str, chat: bool) -> Iterator[GivenPrompt]:
     try:
         with nullcontext(sys.stdin) if name == "standard input" else open(name, encoding="utf-8-sig") as file:
             for number, line in enumerate(file, start=1):
@@ -68,7 +68,7 @@ def _lines(name: str, chat: bool) -> Iterator[Prompt]:
         raise DataError(f"{name}: not UTF-8: {error.reason}; save it as UTF-8") from None
 
 
-def _rows(source: str, chat: bool) -> Iterator[Prompt]:
+def _rows(source: str, chat: bool) -> Iterator[GivenPrompt]:
     for row in read_rows([source]):
         where, value = f"{row.path}:{row.line}", row.value
         if isinstance(value.get("prompt"), str):
@@ -77,7 +77,7 @@ def _rows(source: str, chat: bool) -> Iterator[Prompt]:
             conversation = Conversation.parse(value, where).prompt_part()
             if not conversation.messages or conversation.messages[-1].role == "assistant":
                 raise DataError(f"{where}: there is nothing to answer; expected a last message by the user")
-            yield Prompt(where, conversation.to_dict(), conversation)
+            yield GivenPrompt(where, conversation.to_dict(), conversation)
         elif isinstance(value.get("text"), str):
             yield _plain(where, value["text"], chat)
         else:

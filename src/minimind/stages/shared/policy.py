@@ -23,7 +23,7 @@ from minimind.model import Transformer
 from minimind.objectives.actor_critic import ActorCritic, values
 from minimind.objectives.logprobs import batch_logprobs
 from minimind.rl.backends import InProcess, RolloutBackend, ServerBackend
-from minimind.rl.credit import Critic, Values
+from minimind.rl.credit import Critic, TargetValues
 from minimind.rl.environment import ToolEnvironment
 from minimind.rl.pass_rate import measure_pass
 from minimind.rl.rewards import Rewards, parse_rewards
@@ -163,7 +163,7 @@ class _Parts:
             kl_limit=kl_limit,
         )
 
-    def logprobs(self, model: Transformer, site: Site) -> Values:
+    def logprobs(self, model: Transformer, site: Site) -> TargetValues:
         """What `model` says of targets, as they were sampled: at that temperature, among the tokenizer's ids."""
         temperature, num_ids = self.config.rollout.temperature, self.trained.tokenizer.vocab_size
         model.to(site.world.device)
@@ -178,7 +178,7 @@ def fit_policy(
     objective: Callable[[Tokenizer], Objective],
     kl_coefficient: float,
     kl_limit: float = 0.0,
-    critic: Callable[[Values], Critic] | None = None,
+    critic: Callable[[TargetValues], Critic] | None = None,
     environment: ToolEnvironment | None = None,
     max_turns: int = 1,
 ) -> None:
@@ -289,7 +289,7 @@ def _backend(parts: _Parts, site: Site) -> RolloutBackend:
     )
 
 
-def _in_precision(figures: Callable[[Batch], Tensor], site: Site) -> Values:
+def _in_precision(figures: Callable[[Batch], Tensor], site: Site) -> TargetValues:
     """The figures of a batch's targets in the run's precision, without gradient, back on the CPU."""
 
     def compute(batch: Batch) -> Tensor:
