@@ -62,14 +62,14 @@ def test_a_worker_that_is_killed_is_an_error_and_not_a_silence(tokenizer: Tokeni
 
 PROGRAM = """
 import sys, time
-from minimind.data.chunks import Values
+from minimind.data.chunks import RowValues
 from minimind.data.encode import EncodeSettings
 from minimind.data.workers import encode_chunks
 from minimind.text.tokenizer import Tokenizer
 import multiprocessing
 
 if __name__ == "__main__":
-    chunks = [Values("f", 0, 1, ({"text": "the cat"},))] * 30
+    chunks = [RowValues("f", 0, 1, ({"text": "the cat"},))] * 30
     for _ in encode_chunks(chunks, Tokenizer.load(sys.argv[1]), EncodeSettings("text", "text"), workers=2):
         print(*[child.pid for child in multiprocessing.active_children()], flush=True)
         time.sleep(60)
