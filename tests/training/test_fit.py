@@ -26,9 +26,10 @@ from minimind.storage.checkpoint import load_model
 from minimind.storage.run import RunReader
 from minimind.text.tokenizer import Tokenizer
 from minimind.training import fit as module
-from minimind.training.fit import Task, fit
+from minimind.training.fit import fit
+from minimind.training.job import TrainingJob
 from minimind.training.settings import TrainConfig
-from minimind.training.trained import Trained
+from minimind.training.trained_model import TrainedModel
 
 TEXT = "the cat sat on the mat and the dog sat on the log while the sun went down over a small red house . "
 TOKENIZER = Tokenizer.train([TEXT], 300)
@@ -68,18 +69,18 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def make_task(folder: Path, **settings: Any) -> Task:
+def make_job(folder: Path, **settings: Any) -> TrainingJob:
     shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1}
     torch.manual_seed(0)
     config = TrainConfig(**{**SETTINGS, **settings})
     model = Transformer(ModelConfig(vocab_size=TOKENIZER.vocab_size, head_dim=8, intermediate_size=24, **shape))
-    return Task(
+    return TrainingJob(
         name="tiny",
         folder=folder,
         config=TinyConfig(train=config),
         train=config,
         context=32,
-        trained=Trained(model=model, tokenizer=TOKENIZER),
+        trained=TrainedModel(model=model, tokenizer=TOKENIZER),
         objective=NextToken(),
         source=packed_source(TRAIN, 32, config.batch_tokens),
         validation=packed_validation(VALID, 32, TOKENIZER),
@@ -87,7 +88,7 @@ def make_task(folder: Path, **settings: Any) -> Task:
     )
 
 
-def stop_after(task: Task, step: int) -> Task:
+def stop_after(job: TrainingJob, step: int) -> TrainingJob:
     """The same, told to stop when it samples for the n-th time, that is, while the step after is next."""
     calls = 0
 
@@ -98,7 +99,7 @@ def stop_after(task: Task, step: int) -> Task:
             os.kill(os.getpid(), signal.SIGTERM)
         return [("the", "cat")]
 
-    return replace(task, sample=sample)
+    return replace(job, sample=sample)
 
 
 def outcome(folder: Path) -> tuple[list[dict[str, Any]], dict[str, str]]:
@@ -114,7 +115,7 @@ def outcome(folder: Path) -> tuple[list[dict[str, Any]], dict[str, str]]:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nothing interrupted."""
     folder = tmp_path_factory.mktemp("whole") / "run"
-    fit(make_task(folder))
+    fit(make_job(folder))
     return folder
 
 
@@ -149,26 +150,26 @@ def test_bits_per_byte_are_all_nats_over_all_bytes_of_the_text(whole: Path) -> N
 
 
 def test_only_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
-    fit(make_task(tmp_path / "run", checkpoint_every=2, keep_checkpoints=2))
+    fit(make_job(tmp_path / "run", checkpoint_every=2, keep_checkpoints=2))
     names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
     assert names == ["latest", "step-000006", "step-000007"]
 
 
 def test_metrics_are_logged_at_their_cadence_and_whenever_validated(tmp_path: Path) -> None:
-    fit(make_task(tmp_path / "run", log_every=3, valid_every=4))
+    fit(make_job(tmp_path / "run", log_every=3, valid_every=4))
     assert [row["step"] for row in RunReader(tmp_path / "run").metrics()] == [0, 3, 4, 6, 7]
 
 
 def test_without_validation_data_a_run_still_ends(tmp_path: Path) -> None:
-    fit(replace(make_task(tmp_path / "run"), validation=None))
+    fit(replace(make_job(tmp_path / "run"), validation=None))
     assert RunReader(tmp_path / "run").finished() == {"step": TOTAL}
 
 
 def test_epochs_are_counted_in_steps(tmp_path: Path) -> None:
     steps = PackedRows(TRAIN, context=32, batch_tokens=96, seed=0).steps_per_epoch
     for epochs, expected in ((1.0, steps), (2.0, 2 * steps), (0.5, math.ceil(steps / 2)), (0.001, 1)):
-        task = make_task(tmp_path / "run", steps=None, epochs=epochs)
-        assert module._Fit(task, module.World(), None).trainer.total_steps == expected
+        job = make_job(tmp_path / "run", steps=None, epochs=epochs)
+        assert module._Fit(job, module.World(), None).trainer.total_steps == expected
 
 
 # ---- going on
@@ -178,10 +179,10 @@ def test_epochs_are_counted_in_steps(tmp_path: Path) -> None:
 def test_a_run_stopped_at_any_step_goes_on_as_if_nothing_had_happened(tmp_path: Path, whole: Path, step: int) -> None:
     folder = tmp_path / "run"
     with pytest.raises(SystemExit) as stop:
-        fit(stop_after(make_task(folder), step))
+        fit(stop_after(make_job(folder), step))
     assert stop.value.code == 143
     assert [path.name for path in RunReader(folder).checkpoint_folders()] == [f"step-{step + 1:06d}"]
-    fit(make_task(folder))
+    fit(make_job(folder))
     assert outcome(folder) == outcome(whole)
     assert RunReader(folder).samples() == RunReader(whole).samples()
 
@@ -190,23 +191,23 @@ def test_what_was_logged_after_the_checkpoint_is_logged_once(tmp_path: Path, who
     """A run that died at step 6, with its last checkpoint at 4."""
     folder = tmp_path / "run"
     with pytest.raises(KeyError):
-        fit(replace(make_task(folder, checkpoint_every=4), objective=failing(KeyError("gone"), at=6)))
+        fit(replace(make_job(folder, checkpoint_every=4), objective=failing(KeyError("gone"), at=6)))
     assert RunReader(folder).metrics()[-1]["step"] == 5
-    fit(make_task(folder, checkpoint_every=4))
+    fit(make_job(folder, checkpoint_every=4))
     assert outcome(folder) == outcome(whole)
 
 
 def test_a_run_that_died_before_its_first_checkpoint_starts_anew(tmp_path: Path, whole: Path) -> None:
     folder = tmp_path / "run"
     with pytest.raises(KeyError):
-        fit(replace(make_task(folder), objective=failing(KeyError("gone"), at=3)))
-    fit(make_task(folder))
+        fit(replace(make_job(folder), objective=failing(KeyError("gone"), at=3)))
+    fit(make_job(folder))
     assert outcome(folder) == outcome(whole)
 
 
 def test_a_finished_run_is_left_as_it_is(tmp_path: Path, whole: Path) -> None:
     before = outcome(whole)
-    fit(make_task(whole))
+    fit(make_job(whole))
     assert outcome(whole) == before
 
 
@@ -215,16 +216,16 @@ def test_skipped_steps_are_counted_on_over_a_stop(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     bad = failing(None, at=2)
     with pytest.raises(SystemExit):
-        fit(replace(stop_after(make_task(folder), 2), objective=bad))
+        fit(replace(stop_after(make_job(folder), 2), objective=bad))
     with pytest.raises(TrainingError, match=r"step 6: .* 5 times in a row"):
-        fit(replace(make_task(folder), objective=failing(None, at=1)))
+        fit(replace(make_job(folder), objective=failing(None, at=1)))
 
 
 def test_more_micro_batches_and_other_cadences_may_be_chosen_on_the_way(tmp_path: Path, whole: Path) -> None:
     folder = tmp_path / "run"
     with pytest.raises(SystemExit):
-        fit(stop_after(make_task(folder), 3))
-    fit(make_task(folder, accumulate=3, recompute=True, checkpoint_every=2))
+        fit(stop_after(make_job(folder), 3))
+    fit(make_job(folder, accumulate=3, recompute=True, checkpoint_every=2))
     ours, expected = RunReader(folder).metrics(), RunReader(whole).metrics()
     assert [row["valid_loss"] for row in ours] == pytest.approx([row["valid_loss"] for row in expected], rel=1e-4)
 
@@ -240,22 +241,22 @@ def test_other_mathematics_is_refused_with_the_difference(
     tmp_path: Path, whole: Path, changes: dict[str, Any], difference: str
 ) -> None:
     with pytest.raises(RunError, match=difference):
-        fit(make_task(whole, **changes))
+        fit(make_job(whole, **changes))
 
 
 def test_another_tokenizer_under_the_same_name_is_refused(whole: Path) -> None:
-    other, task = Tokenizer.train([TEXT[::-1]], 300), make_task(whole)
+    other, job = Tokenizer.train([TEXT[::-1]], 300), make_job(whole)
     with pytest.raises(CheckpointError, match=f"trained with tokenizer {TOKENIZER.fingerprint[:12]}, got"):
-        fit(replace(task, trained=replace(task.trained, tokenizer=other)))
+        fit(replace(job, trained=replace(job.trained, tokenizer=other)))
 
 
 def test_arithmetic_that_was_measured_once_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "run"
     monkeypatch.setattr(module, "fastest_dtype", lambda device: torch.bfloat16)
     with pytest.raises(SystemExit):
-        fit(stop_after(make_task(folder, dtype="auto"), 2))
+        fit(stop_after(make_job(folder, dtype="auto"), 2))
     monkeypatch.setattr(module, "fastest_dtype", lambda device: torch.float32)
-    assert module._Fit(make_task(folder, dtype="auto"), module.World(), None).dtype == torch.bfloat16
+    assert module._Fit(make_job(folder, dtype="auto"), module.World(), None).dtype == torch.bfloat16
 
 
 # ---- damage
@@ -280,10 +281,10 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
 ) -> None:
     folder = tmp_path / "run"
     with pytest.raises(SystemExit):
-        fit(stop_after(make_task(folder, checkpoint_every=2), 4))
+        fit(stop_after(make_job(folder, checkpoint_every=2), 4))
     damage(folder / "checkpoints" / "step-000005" / name)
     capsys.readouterr()
-    fit(make_task(folder, checkpoint_every=5))
+    fit(make_job(folder, checkpoint_every=5))
     captured = capsys.readouterr()
     assert "step-000005" in captured.out + captured.err and "resuming at step 4" in captured.err
     assert outcome(folder) == outcome(whole)
@@ -292,10 +293,10 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
 def test_when_no_checkpoint_is_whole_nothing_is_started_silently(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with pytest.raises(SystemExit):
-        fit(stop_after(make_task(folder), 2))
+        fit(stop_after(make_job(folder), 2))
     cut(folder / "checkpoints" / "step-000003" / "model.safetensors")
     with pytest.raises(CheckpointError, match=r"none of its 1 checkpoints is whole"):
-        fit(make_task(folder))
+        fit(make_job(folder))
 
 
 def failing(error: BaseException | None, at: int) -> NextToken:
@@ -319,7 +320,7 @@ def failing(error: BaseException | None, at: int) -> NextToken:
 def test_the_batch_that_cannot_be_learnt_is_kept_whole(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with pytest.raises(TrainingError, match=r"step 6: .* the last batch is in .*bad-batch-rank0\.safetensors"):
-        fit(replace(make_task(folder, accumulate=2), objective=failing(None, at=3)))
+        fit(replace(make_job(folder, accumulate=2), objective=failing(None, at=3)))
     kept = load_file(folder / "bad-batch-rank0.safetensors")
     source = PackedRows(TRAIN, context=32, batch_tokens=96, seed=0, accumulate=2)
     for number, batch in enumerate(source.micro_batches(5)):
@@ -330,14 +331,14 @@ def test_the_batch_that_cannot_be_learnt_is_kept_whole(tmp_path: Path) -> None:
 
 
 def test_out_of_memory_names_what_fits(tmp_path: Path) -> None:
-    task = replace(make_task(tmp_path / "run", accumulate=2), objective=failing(torch.OutOfMemoryError(), at=1))
+    job = replace(make_job(tmp_path / "run", accumulate=2), objective=failing(torch.OutOfMemoryError(), at=1))
     with pytest.raises(TrainingError, match=r"out of memory on cpu; the same loss fits with --train.accumulate 4"):
-        fit(task)
+        fit(job)
 
 
 def test_a_context_that_the_model_cannot_reach_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"data.context is 40000, more than the model's max_position_embeddings 32768"
     ):
-        fit(replace(make_task(tmp_path / "run"), context=40000))
+        fit(replace(make_job(tmp_path / "run"), context=40000))
     assert not (tmp_path / "run").exists()

@@ -11,20 +11,21 @@ from minimind.data.loader import Documents, plan_rows
 from minimind.data.shards import ShardSet
 from minimind.data.teacher import KeptTeacher, TeacherRows, TeacherSettings, keep_teacher
 from minimind.errors import ConfigError
-from minimind.generation.generate import generate
 from minimind.interfaces import Batch, Source
 from minimind.lora import LoraConfig
 from minimind.model import ModelConfig, Transformer
 from minimind.objectives.distillation import Distillation, KeptDistillation, keep_likeliest, require_same_vocabulary
 from minimind.objectives.next_token import NextToken
-from minimind.stages.pretrain import make_model
+from minimind.stages.shared.fresh_model import make_model
 from minimind.stages.shared.rows import DataConfig, open_documents, packed_source, packed_validation
+from minimind.stages.shared.samples import continue_samples
 from minimind.storage.checkpoint import fingerprint, load_model
 from minimind.terminal.progress import TrainingProgress
 from minimind.training.distributed import num_processes
-from minimind.training.fit import Site, Task, fit
+from minimind.training.fit import fit
+from minimind.training.job import Placement, TrainingJob
 from minimind.training.settings import TrainConfig
-from minimind.training.trained import Trained
+from minimind.training.trained_model import TrainedModel
 
 __all__ = ["DistillConfig", "TeacherConfig", "run"]
 
@@ -76,14 +77,10 @@ def run(config: DistillConfig) -> None:
     source, objective = _learn_from(config, teacher, documents, tokenizer.vocab_size)
     inputs = {"data.source": documents.fingerprint, "teacher.model": fingerprint(teacher)}
     inputs |= {"base": fingerprint(student)} if config.base else {}
-    trained = Trained.begin(student, tokenizer, base=config.base, lora=config.lora, seed=config.train.seed)
-
-    def sample() -> list[tuple[str, str]]:
-        texts = generate(student, tokenizer, config.sample_prompts, max_tokens=48, temperature=0.0)
-        return list(zip(config.sample_prompts, texts, strict=True))
+    trained = TrainedModel.begin(student, tokenizer, base=config.base, lora=config.lora, seed=config.train.seed)
 
     fit(
-        Task(
+        TrainingJob(
             name="distill",
             folder=config.run,
             config=config,
@@ -94,7 +91,7 @@ def run(config: DistillConfig) -> None:
             source=source,
             # The student's own loss on text, to compare with that of any other training.
             validation=packed_validation(valid, config.data.context, tokenizer, NextToken()),
-            sample=sample,
+            sample=continue_samples(trained, config.sample_prompts),
             inputs=inputs,
         )
     )
@@ -102,16 +99,16 @@ def run(config: DistillConfig) -> None:
 
 def _learn_from(
     config: DistillConfig, teacher: Transformer, documents: ShardSet, num_ids: int
-) -> tuple[Callable[[Site], Source], Distillation | KeptDistillation]:
+) -> tuple[Callable[[Placement], Source], Distillation | KeptDistillation]:
     """Rows and an objective: the teacher asked as it goes, or what was kept of it."""
     settings, data = config.teacher, config.data
     packed = packed_source(documents, data.context, config.train.batch_tokens)
     options = {"num_ids": num_ids, "router_coefficient": config.train.router_coefficient}
     if not settings.num_kept:
 
-        def asked(site: Site) -> Source:
-            teacher.to(site.world.device)
-            return packed(site)
+        def asked(placement: Placement) -> Source:
+            teacher.to(placement.world.device)
+            return packed(placement)
 
         return asked, Distillation(teacher, settings.temperature, settings.alpha, **options)
 
@@ -123,32 +120,37 @@ def _learn_from(
         num_kept=min(settings.num_kept, num_ids),
     )
 
-    def kept(site: Site) -> Source:
+    def kept(placement: Placement) -> Source:
         folder = config.run / "teacher"
         if not folder.is_dir():
-            _keep(folder, documents, kept_for, teacher, num_ids, site)
+            _keep(folder, documents, kept_for, teacher, num_ids, placement)
         # All it has to say is on the disk, and its memory is free again.
         teacher.to("meta")
-        return TeacherRows(packed(site), KeptTeacher(folder, documents, kept_for))
+        return TeacherRows(packed(placement), KeptTeacher(folder, documents, kept_for))
 
     return kept, KeptDistillation(settings.temperature, settings.alpha, **options)
 
 
 def _keep(
-    folder: Path, documents: Documents, settings: TeacherSettings, teacher: Transformer, num_ids: int, site: Site
+    folder: Path,
+    documents: Documents,
+    settings: TeacherSettings,
+    teacher: Transformer,
+    num_ids: int,
+    placement: Placement,
 ) -> None:
     if num_processes() > 1:
         raise ConfigError(
             f"{folder}: not there, and {num_processes()} processes would each write it; "
             "start this command as one process until training begins, then with all"
         )
-    teacher.to(site.world.device)
+    teacher.to(placement.world.device)
 
     def best(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        with site.precision():
+        with placement.precision():
             found = keep_likeliest(
                 teacher,
-                batch.to(site.world.device),
+                batch.to(placement.world.device),
                 settings.num_kept,
                 temperature=settings.temperature,
                 num_ids=num_ids,

@@ -15,12 +15,13 @@ from minimind.interfaces import Batch, Source
 from minimind.lora import LoraConfig
 from minimind.objectives.logprobs import batch_logprobs
 from minimind.objectives.preference import Preference
-from minimind.stages.sft import answer_samples
+from minimind.stages.shared.samples import answer_samples
 from minimind.storage.checkpoint import fingerprint, load_model
 from minimind.text.tokenizer import Tokenizer
-from minimind.training.fit import Site, Task, Validation, fit
+from minimind.training.fit import fit
+from minimind.training.job import Placement, TrainingJob, Validation
 from minimind.training.settings import UpdateConfig
-from minimind.training.trained import Trained
+from minimind.training.trained_model import TrainedModel
 from minimind.training.trainer import Trainer
 
 __all__ = ["DpoConfig", "PairConfig", "PreferenceConfig", "run"]
@@ -101,22 +102,22 @@ def run(config: DpoConfig) -> None:
         length_normalised=settings.length_normalised,
         router_coefficient=config.train.router_coefficient,
     )
-    trained = Trained.begin(model, tokenizer, base=config.model, lora=config.lora, seed=config.train.seed)
+    trained = TrainedModel.begin(model, tokenizer, base=config.model, lora=config.lora, seed=config.train.seed)
 
-    def source(site: Site) -> Source:
+    def source(placement: Placement) -> Source:
         return PairSource(
             pairs,
             batch_pairs=config.data.batch_pairs,
             seed=config.train.seed,
-            reference=_reference(config, "train", pairs, began, site),
+            reference=_reference(config, "train", pairs, began, placement),
             accumulate=config.train.accumulate,
-            rank=site.world.rank,
-            ranks=site.world.size,
+            rank=placement.world.rank,
+            ranks=placement.world.size,
         )
 
-    def validation(site: Site) -> Validation:
-        reference = _reference(config, "valid", valid, began, site)
-        numbers = range(site.world.rank, len(valid), site.world.size)
+    def validation(placement: Placement) -> Validation:
+        reference = _reference(config, "valid", valid, began, placement)
+        numbers = range(placement.world.rank, len(valid), placement.world.size)
         parts = [numbers[at : at + MEASURED_PAIRS] for at in range(0, max(len(numbers), 1), MEASURED_PAIRS)]
         batches = [collate_pairs(valid, part, reference) for part in parts]
 
@@ -126,7 +127,7 @@ def run(config: DpoConfig) -> None:
         return validate
 
     fit(
-        Task(
+        TrainingJob(
             name="dpo",
             folder=config.run,
             config=config,
@@ -156,22 +157,22 @@ def _read(data: PairConfig, tokenizer: Tokenizer) -> tuple[Pairs, Pairs]:
     return (pairs, read(data.valid)) if data.valid else split_pairs(pairs, data.valid_fraction)
 
 
-def _reference(config: DpoConfig, part: str, pairs: Pairs, began: str, site: Site) -> np.ndarray:
+def _reference(config: DpoConfig, part: str, pairs: Pairs, began: str, placement: Placement) -> np.ndarray:
     """What the model that training began with says of each answer: computed once, and kept in the run."""
-    dtype = str(site.dtype).removeprefix("torch.")
+    dtype = str(placement.dtype).removeprefix("torch.")
     path = config.run / f"reference-{part}-{dtype}.safetensors"
     kept = load_reference(path, pairs=pairs.fingerprint, model=began)
     if kept is not None:
         return kept
     # Loaded anew: the model in training may have moved on already.
-    model, _ = load_model(config.model, device=site.world.device)
+    model, _ = load_model(config.model, device=placement.world.device)
 
     def logprobs(batch: Batch) -> torch.Tensor:
-        with site.precision():
+        with placement.precision():
             return batch_logprobs(model, batch)
 
-    figures = reference_logprobs(logprobs, pairs, batch_pairs=MEASURED_PAIRS, device=site.world.device)
-    if site.world.is_main:
+    figures = reference_logprobs(logprobs, pairs, batch_pairs=MEASURED_PAIRS, device=placement.world.device)
+    if placement.world.is_main:
         save_reference(path, figures, pairs=pairs.fingerprint, model=began)
         megabytes = sum(parameter.numel() for parameter in model.parameters()) * 4 / 1e6
         print(

@@ -1,26 +1,25 @@
 """`minimind pretrain`: prepared text -> a model that continues text."""
 
-import dataclasses
 from pathlib import Path
 
-import torch
 from pydantic import Field
 
 from minimind.config import FREE, Config
 from minimind.errors import ConfigError
-from minimind.generation.generate import generate
 from minimind.lora import LoraConfig
 from minimind.model import ModelConfig, Transformer
 from minimind.objectives.next_token import NextToken
+from minimind.stages.shared.fresh_model import make_model
 from minimind.stages.shared.rows import DataConfig, open_documents, packed_source, packed_validation
+from minimind.stages.shared.samples import continue_samples
 from minimind.storage.checkpoint import fingerprint, load_model
-from minimind.storage.config_json import json_from_shape
 from minimind.text.tokenizer import Tokenizer
-from minimind.training.fit import Task, fit
+from minimind.training.fit import fit
+from minimind.training.job import TrainingJob
 from minimind.training.settings import TrainConfig
-from minimind.training.trained import Trained
+from minimind.training.trained_model import TrainedModel
 
-__all__ = ["PretrainConfig", "make_model", "run"]
+__all__ = ["PretrainConfig", "run"]
 
 
 class PretrainConfig(Config):
@@ -42,21 +41,6 @@ class PretrainConfig(Config):
     )
 
 
-def make_model(config: ModelConfig, tokenizer: Tokenizer, seed: int) -> Transformer:
-    """A fresh model with the tokenizer's vocabulary; `vocab_size` may ask for more rows than it has, not for fewer."""
-    if config.vocab_size == ModelConfig.vocab_size:
-        config = dataclasses.replace(config, vocab_size=tokenizer.vocab_size)
-    if config.vocab_size < tokenizer.vocab_size:
-        raise ConfigError(
-            f"model.vocab_size is {config.vocab_size}, the tokenizer has {tokenizer.vocab_size} ids; "
-            "leave the option out to take the tokenizer's"
-        )
-    # What config.json cannot say would otherwise fail at the first checkpoint.
-    json_from_shape(dataclasses.asdict(config), "model")
-    torch.manual_seed(seed)
-    return Transformer(config)
-
-
 def _begin(config: PretrainConfig) -> tuple[Transformer, Tokenizer]:
     if config.base is not None:
         if config.tokenizer is not None or config.model != ModelConfig():
@@ -74,16 +58,11 @@ def run(config: PretrainConfig) -> None:
     """Train into `config.run`, or go on where it was interrupted."""
     model, tokenizer = _begin(config)
     inputs = {"base": fingerprint(model)} if config.base else {}
-    trained = Trained.begin(model, tokenizer, base=config.base, lora=config.lora, seed=config.train.seed)
+    trained = TrainedModel.begin(model, tokenizer, base=config.base, lora=config.lora, seed=config.train.seed)
     documents, valid = open_documents(config.data, tokenizer, config.run)
 
-    def sample() -> list[tuple[str, str]]:
-        prompts = config.sample_prompts
-        texts = generate(model, tokenizer, prompts, max_tokens=48, temperature=0.0)
-        return list(zip(prompts, texts, strict=True))
-
     fit(
-        Task(
+        TrainingJob(
             name="pretrain",
             folder=config.run,
             config=config,
@@ -93,7 +72,7 @@ def run(config: PretrainConfig) -> None:
             objective=NextToken(config.train.router_coefficient),
             source=packed_source(documents, config.data.context, config.train.batch_tokens),
             validation=packed_validation(valid, config.data.context, tokenizer),
-            sample=sample,
+            sample=continue_samples(trained, config.sample_prompts),
             inputs={**inputs, "data.source": documents.fingerprint},
         )
     )

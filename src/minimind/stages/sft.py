@@ -1,23 +1,21 @@
 """`minimind sft`: conversations -> a model that answers. Only what the assistant says itself is learnt."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import Field
 
 from minimind.config import FREE, Config
-from minimind.generation.generate import complete
-from minimind.generation.sampling import Sampling
 from minimind.lora import LoraConfig
 from minimind.objectives.next_token import NextToken
 from minimind.stages.shared.rows import DataConfig, open_documents, packed_source, packed_validation
+from minimind.stages.shared.samples import answer_samples
 from minimind.storage.checkpoint import fingerprint, load_model
-from minimind.text.conversation import Message, render_prompt
-from minimind.training.fit import Task, fit
+from minimind.training.fit import fit
+from minimind.training.job import TrainingJob
 from minimind.training.settings import TrainConfig
-from minimind.training.trained import Trained
+from minimind.training.trained_model import TrainedModel
 
-__all__ = ["SftConfig", "answer_samples", "run"]
+__all__ = ["SftConfig", "run"]
 
 
 class SftConfig(Config):
@@ -37,11 +35,11 @@ def run(config: SftConfig) -> None:
     """Train into `config.run`, or go on where it was interrupted."""
     model, tokenizer = load_model(config.model)
     began = fingerprint(model)
-    trained = Trained.begin(model, tokenizer, base=config.model, lora=config.lora, seed=config.train.seed)
+    trained = TrainedModel.begin(model, tokenizer, base=config.model, lora=config.lora, seed=config.train.seed)
     documents, valid = open_documents(config.data, tokenizer, config.run)
 
     fit(
-        Task(
+        TrainingJob(
             name="sft",
             folder=config.run,
             config=config,
@@ -55,14 +53,3 @@ def run(config: SftConfig) -> None:
             inputs={"data.source": documents.fingerprint, "model": began},
         )
     )
-
-
-def answer_samples(trained: Trained, questions: list[str]) -> Callable[[], list[tuple[str, str]]]:
-    """Greedy answers to the questions, for the samples beside the curves."""
-    prompts = [render_prompt([Message("user", question)], (), trained.tokenizer) for question in questions]
-
-    def sample() -> list[tuple[str, str]]:
-        answers = complete(trained.model, trained.tokenizer, prompts, Sampling(temperature=0.0, max_tokens=64))
-        return [(question, answer.text) for question, answer in zip(questions, answers, strict=True)]
-
-    return sample

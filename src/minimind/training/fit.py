@@ -6,123 +6,80 @@ A stage brings a model, an objective, its data and a run; `fit` brings them toge
 import math
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import nn
 
-from minimind.config import Config
 from minimind.errors import CheckpointError, ConfigError, RunError, TrainingError, UserError
-from minimind.interfaces import Batch, Objective, Source
+from minimind.interfaces import Batch
 from minimind.storage.checkpoint import verify_checkpoint
 from minimind.storage.run import Run, RunReader
 from minimind.terminal.progress import TrainingProgress
 from minimind.training.compilation import compile_as_chosen
-from minimind.training.device import fastest_dtype, precision_context, reuse_freed_memory
+from minimind.training.device import fastest_dtype, reuse_freed_memory
 from minimind.training.distributed import World, join, leave
+from minimind.training.job import Placement, TrainingJob
 from minimind.training.optimizer import optimizers_for
-from minimind.training.settings import UpdateConfig
 from minimind.training.state import STATE, load_training_state, read_training_facts, training_state_files
-from minimind.training.trained import Trained
 from minimind.training.trainer import Hooks, Trainer, train
 
-__all__ = ["Site", "Task", "Validation", "fit"]
+__all__ = ["fit"]
 
 # Below this rate of AdamW an adapter hardly moves: docs/lora.md has figures.
 SLOW_ADAPTER_LR = 2e-4
-# The trainer -> held-out figures by name.
-Validation = Callable[[Trainer], Mapping[str, float]]
 
 
-@dataclass(frozen=True)
-class Site:
-    """Where and how a run computes, once that is decided: what sources and validations are made for."""
-
-    world: World
-    dtype: torch.dtype
-    settings: UpdateConfig
-
-    def precision(self) -> torch.autocast:
-        return precision_context(self.world.device, self.dtype)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Task:
-    """What a stage brings.
-
-    module:     what the objective takes; by default the model itself
-    source:     made on each rank, when the model is on its device and has the weights to begin with
-    validation: likewise
-    sample:     (prompt, text) pairs to keep beside the curves
-    inputs:     option -> fingerprint of what lies where it points; a run is not resumed with another
-    """
-
-    name: str
-    folder: Path
-    config: Config
-    train: UpdateConfig
-    context: int
-    trained: Trained
-    module: nn.Module | None = None
-    objective: Objective
-    source: Callable[[Site], Source]
-    validation: Callable[[Site], Validation] | None
-    sample: Callable[[], list[tuple[str, str]]] = list
-    inputs: Mapping[str, str] = field(default_factory=dict)
-
-
-def fit(task: Task) -> None:
-    """Train `task.trained` into the run at `task.folder`, resuming it if it was started before.
+def fit(job: TrainingJob) -> None:
+    """Train `job.trained` into the run at `job.folder`, resuming it if it was started before.
 
     Errors: ConfigError, DataError, RunError, CheckpointError, TrainingError; SystemExit at a signal
     """
-    if task.context > task.trained.model.config.max_position_embeddings:
+    if job.context > job.trained.model.config.max_position_embeddings:
         raise ConfigError(
-            f"data.context is {task.context}, more than the model's max_position_embeddings "
-            f"{task.trained.model.config.max_position_embeddings}; lower the first"
+            f"data.context is {job.context}, more than the model's max_position_embeddings "
+            f"{job.trained.model.config.max_position_embeddings}; lower the first"
         )
     reuse_freed_memory()
-    world = join(task.train.device)
+    world = join(job.train.device)
     try:
         with ExitStack() as stack:
-            _Fit(task, world, _open_run(task, world, stack)).train()
+            _Fit(job, world, _open_run(job, world, stack)).train()
     except RuntimeError as error:
         # A GPU's OutOfMemoryError is one; torch has no class of its own for a CPU that is out of memory.
         if not (isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)):
             raise
         raise TrainingError(
-            f"out of memory on {world.device}; the same loss fits with --train.accumulate {task.train.accumulate * 2} "
+            f"out of memory on {world.device}; the same loss fits with --train.accumulate {job.train.accumulate * 2} "
             "or --train.recompute"
         ) from error
     finally:
         leave()
 
 
-def _open_run(task: Task, world: World, stack: ExitStack) -> Run | None:
+def _open_run(job: TrainingJob, world: World, stack: ExitStack) -> Run | None:
     """The run on rank 0. If it cannot be had, all ranks leave, and rank 0 says why."""
     run, error = None, None
     if world.is_main:
         try:
-            run = stack.enter_context(Run.create(task.folder, task.config))
+            run = stack.enter_context(Run.create(job.folder, job.config))
         except UserError as raised:
             error = raised
     if world.sum([float(error is not None)])[0]:
-        raise error or RunError(f"{task.folder}: rank 0 could not open this run; its message says why")
+        raise error or RunError(f"{job.folder}: rank 0 could not open this run; its message says why")
     return run
 
 
 class _Fit:
     """One call of `fit`: everything resolved, on this rank."""
 
-    def __init__(self, task: Task, world: World, run: Run | None) -> None:
-        self.task, self.world, self.run, self.settings = task, world, run, task.train
-        self.model = task.trained.model
-        self.module = (task.module or self.model).to(world.device)
+    def __init__(self, job: TrainingJob, world: World, run: Run | None) -> None:
+        self.job, self.world, self.run, self.settings = job, world, run, job.train
+        self.model = job.trained.model
+        self.module = (job.module or self.model).to(world.device)
         self.model.recompute_blocks = self.settings.recompute
         checkpoint = self._load_weights()
         world.copy_from_main(self.module.parameters())
@@ -130,8 +87,8 @@ class _Fit:
         self._refuse_other_inputs(facts)
         self.dtype = self._choose_dtype(facts)
         self.optimizers = optimizers_for(self.module, self.settings, self.dtype)
-        site = Site(world, self.dtype, self.settings)
-        source = task.source(site)
+        placement = Placement(world, self.dtype, self.settings)
+        source = job.source(placement)
         if checkpoint:
             load_training_state(checkpoint, self.module, self.optimizers)
             source.load_state(checkpoint / STATE)
@@ -139,13 +96,13 @@ class _Fit:
         self.seconds = facts.get("seconds", 0.0)
         self.trainer = Trainer(
             model=self.module,
-            objective=task.objective,
+            objective=job.objective,
             source=source,
             optimizers=self.optimizers,
             settings=self.settings,
             total_steps=total,
             world=world,
-            precision=site.precision,
+            precision=placement.precision,
             step=facts.get("step", 0),
             tokens=facts.get("tokens", 0),
             skipped=facts.get("skipped", 0),
@@ -153,8 +110,8 @@ class _Fit:
         if run is not None:
             run.rewind(self.trainer.step if checkpoint else None)
         self.is_compiled = self._maybe_compile(facts)
-        self.validation = task.validation(site) if task.validation is not None else None
-        self.progress = TrainingProgress(task.name, total, self.trainer.step, is_shown=world.is_main)
+        self.validation = job.validation(placement) if job.validation is not None else None
+        self.progress = TrainingProgress(job.name, total, self.trainer.step, is_shown=world.is_main)
 
     def train(self) -> None:
         """Run the loop from where it stands, and mark the run as finished."""
@@ -183,11 +140,11 @@ class _Fit:
     def _introduce(self) -> None:
         dtype = str(self.dtype).removeprefix("torch.")
         self.progress.note(
-            f"{self.task.name}: {self.task.trained.describe()}, {self.trainer.source.describe()}, "
+            f"{self.job.name}: {self.job.trained.describe()}, {self.trainer.source.describe()}, "
             f"{self.trainer.total_steps:,} steps, {dtype}{', compiled' if self.is_compiled else ''}, "
             f"{self.world.size} process{'es' if self.world.size > 1 else ''}"
         )
-        if self.task.trained.base and self.settings.optimizer == "adamw" and self.settings.lr < SLOW_ADAPTER_LR:
+        if self.job.trained.base and self.settings.optimizer == "adamw" and self.settings.lr < SLOW_ADAPTER_LR:
             self.progress.note(
                 f"an adapter learns little at a train.lr of {self.settings.lr:g}; 10 to 20 times that is usual"
             )
@@ -200,7 +157,7 @@ class _Fit:
 
     def _load_weights(self) -> Path | None:
         """The newest checkpoint that is whole, loaded into the model; a damaged one is named and passed over."""
-        folders = RunReader(self.task.folder).checkpoint_folders()
+        folders = RunReader(self.job.folder).checkpoint_folders()
         for folder in reversed(folders):
             try:
                 verify_checkpoint(folder)
@@ -208,19 +165,19 @@ class _Fit:
                 if self.world.is_main:
                     print(f"warning: {error}; trying the checkpoint before it")
                 continue
-            self.task.trained.load(folder)
+            self.job.trained.load(folder)
             return folder
         if folders:
-            raise CheckpointError(f"{self.task.folder}: none of its {len(folders)} checkpoints is whole; start anew")
+            raise CheckpointError(f"{self.job.folder}: none of its {len(folders)} checkpoints is whole; start anew")
         return None
 
     def _refuse_other_inputs(self, facts: Mapping[str, Any]) -> None:
         """A path may be the same while the data or model behind it was made anew, so fingerprints are compared."""
-        for name, found in self.task.inputs.items():
+        for name, found in self.job.inputs.items():
             began = facts.get("inputs", {}).get(name, found)
             if began != found:
                 raise RunError(
-                    f"{self.task.folder}: {name} is no longer what this run began with (fingerprint {began[:12]}, now "
+                    f"{self.job.folder}: {name} is no longer what this run began with (fingerprint {began[:12]}, now "
                     f"{found[:12]}); put it back, choose another run folder, or delete this one to train anew"
                 )
 
@@ -255,7 +212,7 @@ class _Fit:
 
     def _sample(self, step: int) -> None:
         if self.run is not None:
-            for prompt, text in self.task.sample():
+            for prompt, text in self.job.sample():
                 self.run.log_sample(step, prompt, text)
 
     def _elapsed(self) -> float:
@@ -279,7 +236,7 @@ class _Fit:
                 "seconds": self._elapsed(),
                 "dtype": str(self.dtype).removeprefix("torch."),
                 "compiled": self.is_compiled,
-                "inputs": dict(self.task.inputs),
+                "inputs": dict(self.job.inputs),
             }
             folder = self.run.checkpoint_folder(step)
             # If one is there already, it was damaged and passed over when this run was resumed.
@@ -289,14 +246,14 @@ class _Fit:
                 **{f"{STATE}/{name}": content for name, content in of_source.items()},
             }
             trained = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
-            self.task.trained.save(folder, files, 8 * sum(parameter.numel() for parameter in trained))
+            self.job.trained.save(folder, files, 8 * sum(parameter.numel() for parameter in trained))
             self.run.point_latest(step)
             self.run.prune(self.settings.keep_checkpoints)
         self.world.wait()
 
     def _keep_bad(self, batches: list[Batch]) -> str:
         """Save what could not be learnt from, to look at and to replay."""
-        path = self.task.folder / f"bad-batch-rank{self.world.rank}.safetensors"
+        path = self.job.folder / f"bad-batch-rank{self.world.rank}.safetensors"
         tensors = {
             f"{index}.{name}": getattr(batch, name).cpu().contiguous()
             for index, batch in enumerate(batches)

@@ -8,7 +8,7 @@ import pytest
 from minimind.data.options import PrepareOptions
 from minimind.data.prepare import prepare
 from minimind.errors import ConfigError
-from minimind.stages.plan.planned import read_planned, verb_of
+from minimind.stages.plan.planned import read_planned_run, verb_of
 from minimind.storage.checkpoint import load_model
 
 MODEL = """
@@ -48,13 +48,13 @@ def test_the_name_of_a_recipe_or_its_run_says_its_stage(tmp_path: Path) -> None:
 
 
 def test_without_data_the_number_of_tokens_makes_the_steps(tmp_path: Path) -> None:
-    planned = read_planned(pretrain_recipe(tmp_path), "pretrain", tokens=10_000)
+    planned = read_planned_run(pretrain_recipe(tmp_path), "pretrain", tokens=10_000)
     # 313 rows of 32, 4 of them a step.
     assert planned.steps == 79 and planned.shape.tokens == 128 and planned.shape.seen == 16.5
     assert len(planned.notes) == 2 and planned.validation is None and not (tmp_path / "run").exists()
     with pytest.raises(ConfigError, match=r"not prepared, and train\.steps is not set; .* --tokens"):
-        read_planned(pretrain_recipe(tmp_path), "pretrain")
-    assert read_planned(pretrain_recipe(tmp_path, "batch_tokens = 128\nsteps = 7"), "pretrain").steps == 7
+        read_planned_run(pretrain_recipe(tmp_path), "pretrain")
+    assert read_planned_run(pretrain_recipe(tmp_path, "batch_tokens = 128\nsteps = 7"), "pretrain").steps == 7
 
 
 def test_prepared_data_make_the_steps_of_the_run(tiny: Path, tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_prepared_data_make_the_steps_of_the_run(tiny: Path, tmp_path: Path) -> 
     tokenizer.save(tmp_path / "tokenizer")
     (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": f"what is {n} plus one?"}) + "\n" for n in range(90)))
     prepare([tmp_path / "a.jsonl"], tokenizer, tmp_path / "data", PrepareOptions(valid_fraction=0.2))
-    planned = read_planned(pretrain_recipe(tmp_path), "pretrain", {"train.epochs": ["2"]})
+    planned = read_planned_run(pretrain_recipe(tmp_path), "pretrain", {"train.epochs": ["2"]})
     assert planned.steps % 2 == 0 and planned.steps > 0 and planned.validation is not None
     assert planned.shape.seen < 16 and planned.data_bytes > 0 and not planned.notes
     assert planned.shape.learnt < 1
@@ -70,4 +70,4 @@ def test_prepared_data_make_the_steps_of_the_run(tiny: Path, tmp_path: Path) -> 
 
 def test_a_row_has_to_fit_into_a_step(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="less than one row"):
-        read_planned(pretrain_recipe(tmp_path, "batch_tokens = 16\nsteps = 1"), "pretrain")
+        read_planned_run(pretrain_recipe(tmp_path, "batch_tokens = 16\nsteps = 1"), "pretrain")

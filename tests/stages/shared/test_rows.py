@@ -16,7 +16,7 @@ from minimind.objectives.next_token import NextToken
 from minimind.stages.shared.rows import DataConfig, open_documents, packed_source, packed_validation
 from minimind.text.tokenizer import Tokenizer
 from minimind.training.distributed import World
-from minimind.training.fit import Site
+from minimind.training.job import Placement
 from minimind.training.settings import TrainConfig
 
 TEXT = "the cat sat on the mat and the dog sat on the log while the sun went down over a small red house . "
@@ -44,11 +44,11 @@ class Measured:
         return {"loss": 2.0}
 
 
-def site(rank: int = 0, size: int = 1, **settings: object) -> Site:
+def placement(rank: int = 0, size: int = 1, **settings: object) -> Placement:
     world = World(rank, size)
     # As if each rank had the same sums as this one: nothing is sent anywhere.
     object.__setattr__(world, "sum", lambda values: [size * value for value in values])
-    return Site(world, torch.float32, TrainConfig(**settings))  # type: ignore[arg-type]
+    return Placement(world, torch.float32, TrainConfig(**settings))  # type: ignore[arg-type]
 
 
 def test_a_validation_is_the_same_documents_whatever_the_seed_and_the_context() -> None:
@@ -59,7 +59,7 @@ def test_a_validation_is_the_same_documents_whatever_the_seed_and_the_context() 
         validation = packed_validation(documents, context, TOKENIZER)
         assert validation is not None
         trainer = Measured()
-        figures = validation(site(seed=seed))(trainer)  # type: ignore[arg-type]
+        figures = validation(placement(seed=seed))(trainer)  # type: ignore[arg-type]
         weights = [float(batch.weights.sum()) for batch in trainer.batches]
         ids = sorted(int(i) for batch in trainer.batches for i in batch.targets[batch.weights != 0])
         seen.append((ids, sum(weights), figures["bits_per_byte"]))
@@ -74,7 +74,7 @@ def test_ranks_share_a_validation_without_rest() -> None:
     weights = []
     for rank in range(3):
         trainer = Measured()
-        validation(site(rank, 3))(trainer)  # type: ignore[arg-type]
+        validation(placement(rank, 3))(trainer)  # type: ignore[arg-type]
         weights.append(sum(float(batch.weights.sum()) for batch in trainer.batches))
     assert sum(weights) == 40 * 19
 
@@ -83,7 +83,7 @@ def test_bits_per_byte_are_nats_over_bytes_spelled() -> None:
     validation = packed_validation(Documents([30] * 10), 64, TOKENIZER)
     assert validation is not None
     trainer = Measured()
-    figures = validation(site())(trainer)  # type: ignore[arg-type]
+    figures = validation(placement())(trainer)  # type: ignore[arg-type]
     spelled = sum(
         len(TOKENIZER.token_bytes[int(i)]) for batch in trainer.batches for i in batch.targets[batch.weights != 0]
     )
@@ -98,7 +98,7 @@ def test_without_anything_to_predict_there_is_no_validation(lengths: list[int]) 
 
 
 def test_training_rows_follow_the_settings_of_the_run() -> None:
-    source = packed_source(Documents([30] * 50), 64, 640)(site(rank=1, size=2, seed=3))
+    source = packed_source(Documents([30] * 50), 64, 640)(placement(rank=1, size=2, seed=3))
     assert (source.rows_per_step, source.seed, source.rank, source.ranks) == (10, 3, 1, 2)
     assert source.describe() == "50 documents in 25 rows of 64 (90.6% full), 640 tokens a step"
     shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1}

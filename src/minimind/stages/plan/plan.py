@@ -15,7 +15,7 @@ from minimind.config import Config
 
 if TYPE_CHECKING:
     from minimind.report.plan import Cost, Memory
-    from minimind.stages.plan.planned import Planned
+    from minimind.stages.plan.planned import PlannedRun
     from minimind.stages.plan.probe import Measures
 
 __all__ = ["PlanConfig", "run"]
@@ -49,10 +49,12 @@ class PlanConfig(Config):
 def run(config: PlanConfig) -> None:
     """Read, probe, print."""
     from minimind.report.plan import Memory
-    from minimind.stages.plan.planned import read_planned, verb_of
+    from minimind.stages.plan.planned import read_planned_run, verb_of
     from minimind.stages.plan.probe import probe
 
-    planned = read_planned(config.recipe, verb_of(config.recipe, config.verb), config.overrides, tokens=config.tokens)
+    planned = read_planned_run(
+        config.recipe, verb_of(config.recipe, config.verb), config.overrides, tokens=config.tokens
+    )
     planned.notes.extend(_busy())
     print(f"{config.recipe}: {planned.verb}; probing this machine, which takes a few steps ...", flush=True)
     found = probe(
@@ -87,13 +89,13 @@ def _busy() -> list[str]:
     ]
 
 
-def _checkpoint_bytes(planned: "Planned", found: "Measures") -> int:
+def _checkpoint_bytes(planned: "PlannedRun", found: "Measures") -> int:
     """Weights, or those of an adapter, and what the optimisers keep, in float32."""
     total = sum(parameter.numel() for parameter in planned.trained.model.parameters())
     return 4 * ((total if planned.trained.base is None else found.trained) + found.state)
 
 
-def _cost(planned: "Planned", found: "Measures") -> "Cost":
+def _cost(planned: "PlannedRun", found: "Measures") -> "Cost":
     """The trainer's own cadences: `training/trainer.py`."""
     from minimind.report.plan import Cost
 
@@ -114,7 +116,7 @@ def _cost(planned: "Planned", found: "Measures") -> "Cost":
     return Cost(times=times, seconds_each=dict(zip(times, each, strict=True)))
 
 
-def _show(config: PlanConfig, planned: "Planned", found: "Measures", memory: "Memory", cost: "Cost") -> None:
+def _show(config: PlanConfig, planned: "PlannedRun", found: "Measures", memory: "Memory", cost: "Cost") -> None:
     from minimind.report.parameters import count_parameters
     from minimind.report.plan import operations_per_token
     from minimind.report.summary import duration
@@ -154,7 +156,7 @@ def _each(cost: "Cost") -> list[tuple[str, float]]:
     return [(name, cost.seconds_each[name]) for name in cost.times]
 
 
-def _advise(config: PlanConfig, planned: "Planned", memory: "Memory", cost: "Cost") -> None:
+def _advise(config: PlanConfig, planned: "PlannedRun", memory: "Memory", cost: "Cost") -> None:
     from minimind.report.plan import advice_for_hours, advice_for_memory
 
     if config.memory_gb is not None:

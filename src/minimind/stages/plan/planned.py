@@ -13,27 +13,27 @@ from minimind.config import load
 from minimind.data.loader import Documents, PackedRows
 from minimind.data.shards import open_prepared
 from minimind.errors import ConfigError
-from minimind.generation.generate import generate
 from minimind.model import Transformer
 from minimind.report.plan import Shape, positions_seen
-from minimind.stages.pretrain import PretrainConfig, make_model
-from minimind.stages.sft import SftConfig, answer_samples
+from minimind.stages.pretrain import PretrainConfig
+from minimind.stages.sft import SftConfig
+from minimind.stages.shared.fresh_model import make_model
 from minimind.stages.shared.rows import packed_source, packed_validation
+from minimind.stages.shared.samples import answer_samples, continue_samples
 from minimind.storage.checkpoint import load_model
 from minimind.text.tokenizer import Tokenizer
-from minimind.training.fit import Site, Validation
-from minimind.training.trained import Trained
+from minimind.training.job import Placement, Validation
+from minimind.training.trained_model import TrainedModel
 
-__all__ = ["Planned", "RandomDocuments", "read_planned", "verb_of"]
+__all__ = ["PlannedRun", "RandomDocuments", "read_planned_run", "verb_of"]
 
 VERBS = {"pretrain": PretrainConfig, "sft": SftConfig}
 # Rows of random ids that are made: the probe comes back to them when it takes more steps.
 RANDOM_STEPS = 4
-PRETRAIN_SAMPLE_TOKENS = 48
 
 
 @dataclass(frozen=True, kw_only=True)
-class Planned:
+class PlannedRun:
     """What would be trained.
 
     steps:       all of them
@@ -43,11 +43,11 @@ class Planned:
 
     verb: str
     config: PretrainConfig | SftConfig
-    trained: Trained
+    trained: TrainedModel
     shape: Shape
     steps: int
-    source: Callable[[Site], PackedRows]
-    validation: Callable[[Site], Validation] | None
+    source: Callable[[Placement], PackedRows]
+    validation: Callable[[Placement], Validation] | None
     sample: Callable[[], object]
     data_bytes: int
     notes: list[str]
@@ -82,9 +82,9 @@ def verb_of(recipe: Path, given: str | None = None) -> str:
     return verb
 
 
-def read_planned(
+def read_planned_run(
     recipe: Path, verb: str, overrides: Mapping[str, Any] | None = None, *, tokens: int | None = None
-) -> Planned:
+) -> PlannedRun:
     """The run of a recipe. Nothing is prepared or written.
 
     tokens:  of the training data, where they are not prepared yet
@@ -119,7 +119,7 @@ def read_planned(
         learnt=learnt,
     )
     folder = Path(data.source[0])
-    return Planned(
+    return PlannedRun(
         verb=verb,
         config=config,
         trained=trained,
@@ -133,7 +133,7 @@ def read_planned(
     )
 
 
-def _trained(config: PretrainConfig | SftConfig) -> tuple[Trained, bool]:
+def _trained(config: PretrainConfig | SftConfig) -> tuple[TrainedModel, bool]:
     """The model and its tokenizer, and whether the tokenizer stands in for one that is not there."""
     base = config.model if isinstance(config, SftConfig) else config.base
     is_assumed = False
@@ -145,7 +145,7 @@ def _trained(config: PretrainConfig | SftConfig) -> tuple[Trained, bool]:
         # Of a stand-in only that it has fewer ids than the model has rows matters.
         tokenizer = Tokenizer.train([""], 292) if is_assumed else Tokenizer.load(config.tokenizer or Path())
         model = Transformer(config.model) if is_assumed else make_model(config.model, tokenizer, config.train.seed)
-    return Trained.begin(model, tokenizer, base=base, lora=config.lora, seed=config.train.seed), is_assumed
+    return TrainedModel.begin(model, tokenizer, base=base, lora=config.lora, seed=config.train.seed), is_assumed
 
 
 def _rows(documents: Documents, config: PretrainConfig | SftConfig) -> PackedRows:
@@ -172,8 +172,6 @@ def _random(config: PretrainConfig | SftConfig, vocab_size: int) -> RandomDocume
     return RandomDocuments(RANDOM_STEPS * (config.train.batch_tokens // context), context, vocab_size)
 
 
-def _sample(config: PretrainConfig | SftConfig, trained: Trained) -> Callable[[], object]:
-    if isinstance(config, SftConfig):
-        return answer_samples(trained, config.sample_prompts)
-    settings: dict[str, Any] = {"max_tokens": PRETRAIN_SAMPLE_TOKENS, "temperature": 0.0}
-    return lambda: generate(trained.model, trained.tokenizer, config.sample_prompts, **settings)
+def _sample(config: PretrainConfig | SftConfig, trained: TrainedModel) -> Callable[[], object]:
+    samples = answer_samples if isinstance(config, SftConfig) else continue_samples
+    return samples(trained, config.sample_prompts)

@@ -21,7 +21,7 @@ from minimind.objectives.next_token import NextToken
 from minimind.training.compilation import compile_as_chosen
 from minimind.training.device import fastest_dtype, reuse_freed_memory
 from minimind.training.distributed import join
-from minimind.training.fit import Site, Validation
+from minimind.training.job import Placement, Validation
 from minimind.training.optimizer import Muon, Optimizers, optimizers_for
 from minimind.training.settings import TrainConfig
 from minimind.training.trainer import Trainer
@@ -57,8 +57,8 @@ class Measures:
 
 def probe(
     model: Transformer,
-    source: Callable[[Site], PackedRows],
-    validation: Callable[[Site], Validation] | None,
+    source: Callable[[Placement], PackedRows],
+    validation: Callable[[Placement], Validation] | None,
     sample: Callable[[], object],
     settings: TrainConfig,
     *,
@@ -72,16 +72,16 @@ def probe(
     model.recompute_blocks = settings.recompute
     choice = {"float32": torch.float32, "bfloat16": torch.bfloat16}
     dtype = choice.get(settings.dtype) or fastest_dtype(world.device)
-    site = Site(world, dtype, settings)
+    placement = Placement(world, dtype, settings)
     trainer = Trainer(
         model=model,
         objective=NextToken(settings.router_coefficient),
-        source=source(site),
+        source=source(placement),
         optimizers=optimizers_for(model, settings, dtype),
         settings=settings,
         total_steps=total_steps,
         world=world,
-        precision=site.precision,
+        precision=placement.precision,
     )
     activations = _activation_bytes(trainer)
     is_compiled = compile_as_chosen(settings.compile, model, trainer.rehearse, total_steps)
@@ -89,7 +89,7 @@ def probe(
     trained, state, largest = state_sizes(model, trainer.optimizers)
     return Measures(
         step_seconds=sum(steps) / len(steps),
-        valid_seconds=_seconds(lambda: validation(site)(trainer)) if validation is not None else 0.0,
+        valid_seconds=_seconds(lambda: validation(placement)(trainer)) if validation is not None else 0.0,
         sample_seconds=_seconds(lambda: _sampled(model, sample)),
         seconds_per_byte=_disk_seconds() / DISK_BYTES,
         num_steps=len(steps),

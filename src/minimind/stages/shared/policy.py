@@ -34,9 +34,10 @@ from minimind.storage.checkpoint import fingerprint, load_model
 from minimind.terminal.tables import show_bad_row
 from minimind.text.conversation import render_prompt
 from minimind.text.tokenizer import Tokenizer
-from minimind.training.fit import Site, Task, Validation, fit
+from minimind.training.fit import fit
+from minimind.training.job import Placement, TrainingJob, Validation
 from minimind.training.settings import UpdateConfig
-from minimind.training.trained import Trained
+from minimind.training.trained_model import TrainedModel
 from minimind.training.trainer import Trainer
 
 __all__ = ["PolicyConfig", "PromptConfig", "RolloutConfig", "ServerConfig", "fit_policy"]
@@ -121,10 +122,10 @@ class PolicyConfig(Config):
 
 @dataclass(frozen=True)
 class _Parts:
-    """A stage's policy, and what it is asked and scored by; `inputs` as in `Task`."""
+    """A stage's policy, and what it is asked and scored by; `inputs` as in `TrainingJob`."""
 
     config: PolicyConfig
-    trained: Trained
+    trained: TrainedModel
     actor_critic: ActorCritic | None
     inputs: Mapping[str, str]
     prompts: Sequence[Prompt]
@@ -133,9 +134,9 @@ class _Parts:
     environment: ToolEnvironment | None
     max_turns: int
 
-    def in_process(self, site: Site) -> InProcess:
+    def in_process(self, placement: Placement) -> InProcess:
         batch_size, context = self.config.rollout.batch_size, self.config.data.context
-        return InProcess(self.trained.model, self.trained.tokenizer, batch_size, site.precision, context)
+        return InProcess(self.trained.model, self.trained.tokenizer, batch_size, placement.precision, context)
 
     def sampler(self, backend: RolloutBackend, seed: int) -> Sampler:
         rollout = self.config.rollout
@@ -163,11 +164,11 @@ class _Parts:
             kl_limit=kl_limit,
         )
 
-    def logprobs(self, model: Transformer, site: Site) -> TargetValues:
+    def logprobs(self, model: Transformer, placement: Placement) -> TargetValues:
         """What `model` says of targets, as they were sampled: at that temperature, among the tokenizer's ids."""
         temperature, num_ids = self.config.rollout.temperature, self.trained.tokenizer.vocab_size
-        model.to(site.world.device)
-        return _in_precision(partial(batch_logprobs, model, temperature=temperature, num_ids=num_ids), site)
+        model.to(placement.world.device)
+        return _in_precision(partial(batch_logprobs, model, temperature=temperature, num_ids=num_ids), placement)
 
 
 def fit_policy(
@@ -192,25 +193,25 @@ def fit_policy(
     parts = _open(config, critic is not None, environment, max_turns)
     model, actor_critic = parts.trained.model, parts.actor_critic
 
-    def source(site: Site) -> Source:
+    def source(placement: Placement) -> Source:
         return RolloutSource(
-            parts.sampler(_backend(parts, site), config.train.seed),
+            parts.sampler(_backend(parts, placement), config.train.seed),
             parts.prompts,
             parts.rewards,
             parts.settings(kind, kl_limit),
-            logprobs=parts.logprobs(model, site),
+            logprobs=parts.logprobs(model, placement),
             # Loaded anew: the model in training may have moved on already.
-            reference=parts.logprobs(load_model(config.model)[0], site) if kl_coefficient else None,
-            critic=critic(_in_precision(partial(values, actor_critic), site)) if critic and actor_critic else None,
-            rank=site.world.rank,
-            ranks=site.world.size,
-            sum_over_ranks=site.world.sum,
-            gather=site.world.gather,
-            traces=TraceWriter(config.run / f"rollouts-rank{site.world.rank}.jsonl", config.rollout.trace_every),
+            reference=parts.logprobs(load_model(config.model)[0], placement) if kl_coefficient else None,
+            critic=critic(_in_precision(partial(values, actor_critic), placement)) if critic and actor_critic else None,
+            rank=placement.world.rank,
+            ranks=placement.world.size,
+            sum_over_ranks=placement.world.sum,
+            gather=placement.world.gather,
+            traces=TraceWriter(config.run / f"rollouts-rank{placement.world.rank}.jsonl", config.rollout.trace_every),
         )
 
     fit(
-        Task(
+        TrainingJob(
             name=name,
             folder=config.run,
             config=config,
@@ -238,7 +239,7 @@ def _open(config: PolicyConfig, has_critic: bool, environment: ToolEnvironment |
         )
     model, tokenizer = load_model(config.model)
     began = fingerprint(model)
-    trained = Trained.begin(model, tokenizer, base=config.model, lora=config.lora, seed=config.train.seed)
+    trained = TrainedModel.begin(model, tokenizer, base=config.model, lora=config.lora, seed=config.train.seed)
     actor_critic = ActorCritic(model) if has_critic else None
     if actor_critic is not None:
         trained = replace(trained, head=actor_critic.value_head)
@@ -274,35 +275,35 @@ def _fitting(prompts: list[Prompt], option: str, context: int, tokenizer: Tokeni
     return kept
 
 
-def _backend(parts: _Parts, site: Site) -> RolloutBackend:
+def _backend(parts: _Parts, placement: Placement) -> RolloutBackend:
     config, trained = parts.config, parts.trained
     if config.server is None:
-        return parts.in_process(site)
+        return parts.in_process(placement)
     return ServerBackend(
         config.server.url,
         config.server.name,
         trained.tokenizer,
-        folder=config.run / f"served-rank{site.world.rank}",
+        folder=config.run / f"served-rank{placement.world.rank}",
         save=trained.save_merged,
         context=config.data.context,
         server=config.server.kind,
     )
 
 
-def _in_precision(figures: Callable[[Batch], Tensor], site: Site) -> TargetValues:
+def _in_precision(figures: Callable[[Batch], Tensor], placement: Placement) -> TargetValues:
     """The figures of a batch's targets in the run's precision, without gradient, back on the CPU."""
 
     def compute(batch: Batch) -> Tensor:
-        with torch.no_grad(), site.precision():
-            return figures(batch.to(site.world.device)).cpu()
+        with torch.no_grad(), placement.precision():
+            return figures(batch.to(placement.world.device)).cpu()
 
     return compute
 
 
-def _pass_rates(parts: _Parts, site: Site) -> Validation:
+def _pass_rates(parts: _Parts, placement: Placement) -> Validation:
     """pass@1 and pass@k on the held-out prompts, the same random numbers each time."""
-    samples, world = parts.config.data.valid_samples, site.world
-    sampler = parts.sampler(parts.in_process(site), seed=0)
+    samples, world = parts.config.data.valid_samples, placement.world
+    sampler = parts.sampler(parts.in_process(placement), seed=0)
     places = range(len(parts.valid))[world.rank :: world.size]
 
     def validate(trainer: Trainer) -> Mapping[str, float]:

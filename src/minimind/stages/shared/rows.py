@@ -17,7 +17,7 @@ from minimind.errors import ConfigError, DataError
 from minimind.interfaces import Objective
 from minimind.text.tokenizer import Tokenizer
 from minimind.training.distributed import num_processes
-from minimind.training.fit import Site, Validation
+from minimind.training.job import Placement, Validation
 from minimind.training.trainer import Trainer
 
 __all__ = ["DataConfig", "open_documents", "packed_source", "packed_validation"]
@@ -80,18 +80,18 @@ def _require_unchanged(sources: Sequence[str], prepared: ShardSet) -> None:
         )
 
 
-def packed_source(documents: Documents, context: int, batch_tokens: int) -> Callable[[Site], PackedRows]:
+def packed_source(documents: Documents, context: int, batch_tokens: int) -> Callable[[Placement], PackedRows]:
     """Training rows of `context` positions, `batch_tokens` of them a step."""
 
-    def source(site: Site) -> PackedRows:
+    def source(placement: Placement) -> PackedRows:
         return PackedRows(
             documents,
             context=context,
             batch_tokens=batch_tokens,
-            seed=site.settings.seed,
-            accumulate=site.settings.accumulate,
-            rank=site.world.rank,
-            ranks=site.world.size,
+            seed=placement.settings.seed,
+            accumulate=placement.settings.accumulate,
+            rank=placement.world.rank,
+            ranks=placement.world.size,
         )
 
     return source
@@ -99,7 +99,7 @@ def packed_source(documents: Documents, context: int, batch_tokens: int) -> Call
 
 def packed_validation(
     documents: Documents | None, context: int, tokenizer: Tokenizer, objective: Objective | None = None
-) -> Callable[[Site], Validation] | None:
+) -> Callable[[Placement], Validation] | None:
     """The figures of the run's objective, or of another, on held-out documents, with bits per byte; None without any.
 
     The documents depend on nothing but the data: not on the seed, the context or the ranks.
@@ -110,8 +110,8 @@ def packed_validation(
     enough = int(np.searchsorted(np.cumsum(documents.lengths[order]), VALID_TOKENS)) + 1
     chosen = Subset(documents, order[:enough])
 
-    def validation(site: Site) -> Validation:
-        world = site.world
+    def validation(placement: Placement) -> Validation:
+        world = placement.world
         num_rows = len(plan_rows(chosen.lengths, context, seed=0))
         batches = PackedRows(
             chosen,

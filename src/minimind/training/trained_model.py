@@ -18,7 +18,7 @@ from minimind.storage.checkpoint import find_checkpoint, load_model, save_checkp
 from minimind.text.tokenizer import Tokenizer
 from minimind.training.state import STATE
 
-__all__ = ["Base", "Trained"]
+__all__ = ["Base", "TrainedModel"]
 
 HEAD = f"{STATE}/value_head.safetensors"
 
@@ -33,7 +33,7 @@ class Base:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trained:
+class TrainedModel:
     """A language model and its tokenizer, as a run changes and keeps them.
 
     base: where an adapter is trained in place of the model; checkpoints then hold the adapter alone
@@ -48,7 +48,7 @@ class Trained:
     @classmethod
     def begin(
         cls, model: Transformer, tokenizer: Tokenizer, *, base: Path | None, lora: LoraConfig | None, seed: int
-    ) -> "Trained":
+    ) -> "TrainedModel":
         """The model as a run begins with it: with a fresh adapter where `lora` asks for one.
 
         base: where `model` was loaded from; needed for an adapter

@@ -11,16 +11,16 @@ from minimind.errors import CheckpointError
 from minimind.model import ModelConfig, Transformer
 from minimind.storage.checkpoint import load_model
 from minimind.text.tokenizer import Tokenizer
-from minimind.training.trained import Trained
+from minimind.training.trained_model import TrainedModel
 
 TOKENIZER = Tokenizer.train(["the cat sat on the mat"], 300)
 SHAPE = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1}
 
 
-def make(seed: int, head: bool = False) -> Trained:
+def make(seed: int, head: bool = False) -> TrainedModel:
     torch.manual_seed(seed)
     model = Transformer(ModelConfig(vocab_size=TOKENIZER.vocab_size, head_dim=8, intermediate_size=24, **SHAPE))
-    return Trained(model=model, tokenizer=TOKENIZER, head=nn.Linear(16, 1) if head else None)
+    return TrainedModel(model=model, tokenizer=TOKENIZER, head=nn.Linear(16, 1) if head else None)
 
 
 def test_a_model_and_a_head_come_back_as_they_were(tmp_path: Path) -> None:
