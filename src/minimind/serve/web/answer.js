@@ -26,7 +26,8 @@ function take(message, { delta, logprobs, finish_reason: finished }) {
   message.content += delta.content ?? "";
   message.reasoning += delta.reasoning_content ?? "";
   for (const { index, function: called } of delta.tool_calls ?? []) {
-    const call = (message.calls[index] ??= newCall());
+    message.calls[index] ??= newCall();
+    const call = message.calls[index];
     call.name += called.name ?? "";
     call.arguments += called.arguments ?? "";
   }

@@ -7,15 +7,38 @@ import { t } from "./words.js";
  * isUnderWay: it runs, and its result is not there yet. */
 export function callCard(call, { allow = null, refuse = null, isKnown = true, isUnderWay = false } = {}) {
   const isOpen = call.result === null;
-  const head = el("div", { className: "head" }, icon("tool"),
-    el("span", { textContent: t(isOpen ? "call" : "called") }), el("code", { textContent: call.name }));
-  const card = el("section", { className: "call", "aria-label": t("called") }, head, el("pre", { textContent: pretty(call.arguments) }));
+  const head = el(
+    "div",
+    { className: "head" },
+    icon("tool"),
+    el("span", { textContent: t(isOpen ? "call" : "called") }),
+    el("code", { textContent: call.name }),
+  );
+  const card = el(
+    "section",
+    { className: "call", "aria-label": t("called") },
+    head,
+    el("pre", { textContent: pretty(call.arguments) }),
+  );
   if (call.declined) card.append(el("p", { className: "note", textContent: t("declined") }));
-  else if (!isOpen) card.append(el("div", { className: "result" }, el("small", { textContent: t("result") }), el("pre", { textContent: pretty(call.result) })));
+  else if (!isOpen)
+    card.append(
+      el(
+        "div",
+        { className: "result" },
+        el("small", { textContent: t("result") }),
+        el("pre", { textContent: pretty(call.result) }),
+      ),
+    );
   else if (refuse) {
     if (!isKnown) card.append(el("p", { className: "note", textContent: t("unknownTool") }));
-    const choices = [isKnown && button(t("run"), () => choose(allow), { className: "main" }), button(t("decline"), () => choose(refuse))].filter(Boolean);
-    const disable = () => choices.forEach((choice) => (choice.disabled = true));
+    const choices = [
+      isKnown && button(t("run"), () => choose(allow), { className: "main" }),
+      button(t("decline"), () => choose(refuse)),
+    ].filter(Boolean);
+    const disable = () => {
+      for (const choice of choices) choice.disabled = true;
+    };
     const choose = (action) => {
       disable();
       action();

@@ -3,26 +3,53 @@
 import { el, svg } from "./dom.js";
 import { t } from "./words.js";
 
-const [HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [220, 50, 12, 12, 26];
+const HEIGHT = 220;
+const LEFT = 50;
+const RIGHT = 12;
+const TOP = 12;
+const BOTTOM = 26;
 
 /** A figure; `draw(series, {axis, isLog})` shows series: [{name, color, points: [[x, y], ...]}], x ascending. */
 export function lineChart(title) {
   const drawing = svg("svg", { height: HEIGHT, role: "img", "aria-label": title, tabindex: 0 });
-  const [where, readout] = [el("small"), el("figcaption")];
-  const node = el("figure", { className: "chart" }, el("div", { className: "head" }, el("h3", { textContent: title }), where), drawing, readout);
-  let [shown, options, scales, at, width] = [[], {}, null, null, 0];
+  const where = el("small");
+  const readout = el("figcaption");
+  const node = el(
+    "figure",
+    { className: "chart" },
+    el("div", { className: "head" }, el("h3", { textContent: title }), where),
+    drawing,
+    readout,
+  );
+  let shown = [];
+  let options = {};
+  let scales = null;
+  let at = null;
+  let width = 0;
 
   function draw(series, { axis, isLog }) {
     options = { axis, isLog };
-    shown = series.map((one) => ({ ...one, points: isLog ? one.points.filter(([, y]) => y > 0) : one.points })).filter(({ points }) => points.length);
+    shown = series
+      .map((one) => ({ ...one, points: isLog ? one.points.filter(([, y]) => y > 0) : one.points }))
+      .filter(({ points }) => points.length);
     if (width) redraw();
   }
 
   function redraw() {
     const points = shown.flatMap((one) => one.points);
     scales = {
-      x: scale(points.map(([x]) => x), LEFT, width - RIGHT, { most: Math.floor(width / 64) }),
-      y: scale(points.map(([, y]) => y), HEIGHT - BOTTOM, TOP, { isLog: options.isLog, margin: 0.06 }),
+      x: scale(
+        points.map(([x]) => x),
+        LEFT,
+        width - RIGHT,
+        { most: Math.floor(width / 64) },
+      ),
+      y: scale(
+        points.map(([, y]) => y),
+        HEIGHT - BOTTOM,
+        TOP,
+        { isLog: options.isLog, margin: 0.06 },
+      ),
     };
     drawing.replaceChildren(...grid(scales, options.axis, width), ...shown.flatMap((one) => line(one, scales, width)));
     point(at);
@@ -36,12 +63,24 @@ export function lineChart(title) {
     const isPointed = at !== null && read.length;
     if (isPointed) {
       const x = scales.x(Math.min(Math.max(at, scales.x.low), scales.x.high));
-      drawing.append(svg("line", { class: "mark cursor", x1: x, x2: x, y1: TOP, y2: HEIGHT - BOTTOM }),
-        ...read.map(({ color, value }) => svg("circle", { class: `mark dot ${color}`, cx: scales.x(value[0]), cy: scales.y(value[1]), r: 3.5 })));
+      drawing.append(
+        svg("line", { class: "mark cursor", x1: x, x2: x, y1: TOP, y2: HEIGHT - BOTTOM }),
+        ...read.map(({ color, value }) =>
+          svg("circle", { class: `mark dot ${color}`, cx: scales.x(value[0]), cy: scales.y(value[1]), r: 3.5 }),
+        ),
+      );
     }
     where.textContent = isPointed ? t(`at_${options.axis}`, onAxis(nearest(read[0].points, at)[0], options.axis)) : "";
-    readout.replaceChildren(...read.map(({ name, color, value }) =>
-      el("span", { className: `key ${color}` }, el("span", { textContent: name }), el("b", { textContent: short(value[1]) }))));
+    readout.replaceChildren(
+      ...read.map(({ name, color, value }) =>
+        el(
+          "span",
+          { className: `key ${color}` },
+          el("span", { textContent: name }),
+          el("b", { textContent: short(value[1]) }),
+        ),
+      ),
+    );
   }
 
   new ResizeObserver(([{ contentRect }]) => {
@@ -49,7 +88,10 @@ export function lineChart(title) {
     width = contentRect.width;
     redraw();
   }).observe(drawing);
-  drawing.addEventListener("pointermove", (event) => scales && point(scales.x.back(event.clientX - drawing.getBoundingClientRect().left)));
+  drawing.addEventListener(
+    "pointermove",
+    (event) => scales && point(scales.x.back(event.clientX - drawing.getBoundingClientRect().left)),
+  );
   drawing.addEventListener("pointerleave", () => point(null));
   drawing.addEventListener("blur", () => point(null));
   drawing.addEventListener("keydown", (event) => {
@@ -64,15 +106,24 @@ export function lineChart(title) {
 }
 
 function grid({ x, y }, axis, width) {
-  const across = y.ticks().flatMap((value) => [
-    svg("line", { class: "grid", x1: LEFT, x2: width - RIGHT, y1: y(value), y2: y(value) }),
-    svg("text", { x: LEFT - 8, y: y(value) + 4, "text-anchor": "end" }, short(value))]);
-  return [...across, ...x.ticks().map((value) => svg("text", { x: x(value), y: HEIGHT - 7, "text-anchor": "middle" }, onAxis(value, axis)))];
+  const across = y
+    .ticks()
+    .flatMap((value) => [
+      svg("line", { class: "grid", x1: LEFT, x2: width - RIGHT, y1: y(value), y2: y(value) }),
+      svg("text", { x: LEFT - 8, y: y(value) + 4, "text-anchor": "end" }, short(value)),
+    ]);
+  return [
+    ...across,
+    ...x
+      .ticks()
+      .map((value) => svg("text", { x: x(value), y: HEIGHT - 7, "text-anchor": "middle" }, onAxis(value, axis))),
+  ];
 }
 
 function line({ color, points }, { x, y }, width) {
   const places = thinned(points, width).map(([a, b]) => `${x(a).toFixed(1)} ${y(b).toFixed(1)}`);
-  if (points.length === 1) return [svg("circle", { class: `dot ${color}`, cx: x(points[0][0]), cy: y(points[0][1]), r: 3 })];
+  if (points.length === 1)
+    return [svg("circle", { class: `dot ${color}`, cx: x(points[0][0]), cy: y(points[0][1]), r: 3 })];
   return [svg("path", { class: `line ${color}`, d: `M${places.join("L")}` })];
 }
 
@@ -93,13 +144,24 @@ function thinned(points, width) {
 /** From values to places between `from` and `to`; `back` is the way back. */
 function scale(values, from, to, { isLog = false, margin = 0, most = 5 } = {}) {
   const [into, out] = isLog ? [Math.log10, (power) => 10 ** power] : [(value) => value, (value) => value];
-  let [low, high] = values.reduce(([a, b], value) => [Math.min(a, value), Math.max(b, value)], [Infinity, -Infinity]).map(into);
-  if (!values.length) [low, high] = [0, 1];
+  let [low, high] = values
+    .reduce(([a, b], value) => [Math.min(a, value), Math.max(b, value)], [Infinity, -Infinity])
+    .map(into);
+  if (!values.length) {
+    low = 0;
+    high = 1;
+  }
   const pad = low === high ? Math.abs(low) / 2 || 1 : (high - low) * margin;
-  [low, high] = [low - pad, high + pad];
+  low = low - pad;
+  high = high + pad;
   const place = (value) => from + ((into(value) - low) / (high - low)) * (to - from);
   const ticks = () => (isLog && high - low > 1 ? powers(low, high) : rounded(out(low), out(high), most));
-  return Object.assign(place, { low: out(low), high: out(high), ticks, back: (spot) => out(low + ((spot - from) / (to - from)) * (high - low)) });
+  return Object.assign(place, {
+    low: out(low),
+    high: out(high),
+    ticks,
+    back: (spot) => out(low + ((spot - from) / (to - from)) * (high - low)),
+  });
 }
 
 /** At most so many round numbers from low to high; more where else there were less than two. */
@@ -115,11 +177,15 @@ function rounded(low, high, most) {
 function powers(low, high) {
   const every = Math.ceil((high - low) / 6);
   const first = Math.ceil(low);
-  return Array.from({ length: Math.floor((Math.floor(high) - first) / every) + 1 }, (_, index) => 10 ** (first + index * every));
+  return Array.from(
+    { length: Math.floor((Math.floor(high) - first) / every) + 1 },
+    (_, index) => 10 ** (first + index * every),
+  );
 }
 
 function nearest(points, at) {
-  let [low, high] = [0, points.length - 1];
+  let low = 0;
+  let high = points.length - 1;
   while (high - low > 1) {
     const middle = (low + high) >> 1;
     if (points[middle][0] < at) low = middle;
@@ -138,7 +204,8 @@ export function short(value) {
 
 /** 3725 seconds as 1h 2m. */
 export function duration(seconds) {
-  const [hours, minutes] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60];
+  const hours = Math.floor(seconds / 3600);
+  const minutes = Math.floor(seconds / 60) % 60;
   if (hours) return minutes ? `${hours}h ${minutes}m` : `${hours}h`;
   return minutes ? `${minutes}m ${Math.round(seconds % 60)}s` : `${Number((seconds % 60).toPrecision(3))}s`;
 }

@@ -32,18 +32,28 @@ export function mountChat(root) {
   const side = chatList({ open, remove, add, tell });
   const panel = settingsPanel(settings, changed, () => togglePanel(false));
   const ask = composer(settings, { send: put, stop, changed, togglePanel });
-  const toSide = iconButton("menu", t("chats"), () => side.node.classList.add("open"), { className: "quiet icon to-side" });
+  const toSide = iconButton("menu", t("chats"), () => side.node.classList.add("open"), {
+    className: "quiet icon to-side",
+  });
   const closeSide = () => side.node.classList.remove("open");
-  root.append(side.node, el("section", { className: "talk", on: { pointerdown: closeSide } }, toSide, thread, spoken, notice, ask.node), panel.node);
+  root.append(
+    side.node,
+    el("section", { className: "talk", on: { pointerdown: closeSide } }, toSide, thread, spoken, notice, ask.node),
+    panel.node,
+  );
 
   function tell(text = "", isError = false) {
-    notice.replaceChildren(...(text ? [isError ? errorLine(text) : el("p", { className: "note", textContent: text })] : []));
+    notice.replaceChildren(
+      ...(text ? [isError ? errorLine(text) : el("p", { className: "note", textContent: text })] : []),
+    );
   }
 
   function changed(name) {
     saveSettings(settings);
     if (name === "tokens") render();
-    tell(name === "tokens" && settings.tokens && !chat.messages.some(({ tokens }) => tokens.length) ? t("noTokens") : "");
+    tell(
+      name === "tokens" && settings.tokens && !chat.messages.some(({ tokens }) => tokens.length) ? t("noTokens") : "",
+    );
     ask.show(running.has(chat));
   }
 
@@ -87,14 +97,20 @@ export function mountChat(root) {
   }
 
   function list() {
-    side.show(chats.sort((one, another) => another.updated - one.updated), chat);
+    side.show(
+      chats.sort((one, another) => another.updated - one.updated),
+      chat,
+    );
   }
 
   function render() {
     write("open", chat.id);
     list();
     views = chat.messages.map((message, index) => messageView(message, options(message, index)));
-    thread.replaceChildren(...(chat.hasOwnSystem ? [systemView(chat.system)] : []), ...(views.length ? views.map(({ node }) => node) : [welcome()]));
+    thread.replaceChildren(
+      ...(chat.hasOwnSystem ? [systemView(chat.system)] : []),
+      ...(views.length ? views.map(({ node }) => node) : [welcome()]),
+    );
     thread.scrollTop = thread.scrollHeight;
     ask.show(running.has(chat));
   }
@@ -112,7 +128,13 @@ export function mountChat(root) {
       withTokens: settings.tokens,
       isRunning: isLast && isAnswer && !isFree,
       actions: {
-        retry: isLast && isAnswer && isFree ? () => { chat.messages.pop(); reply(); } : null,
+        retry:
+          isLast && isAnswer && isFree
+            ? () => {
+                chat.messages.pop();
+                reply();
+              }
+            : null,
         edit: !isAnswer && isFree ? () => edit(index) : null,
         decide: isLast && isFree ? decide : null,
         isKnown: (name) => schemas.some((tool) => tool.function.name === name),
@@ -123,8 +145,13 @@ export function mountChat(root) {
 
   function welcome() {
     const examples = ["example1", "example2", "example3", "example4"].map((key) => button(t(key), () => put(t(key))));
-    return el("div", { className: "welcome" }, el("h1", { textContent: t("welcome") }),
-      el("p", { textContent: t("welcomeText") }), el("div", { className: "examples" }, ...examples));
+    return el(
+      "div",
+      { className: "welcome" },
+      el("h1", { textContent: t("welcome") }),
+      el("p", { textContent: t("welcomeText") }),
+      el("div", { className: "examples" }, ...examples),
+    );
   }
 
   /** In the place of the message; what follows it is dropped when it is sent again. */
@@ -149,7 +176,8 @@ export function mountChat(root) {
   }
 
   async function reply(asked = chat) {
-    const [message, control] = [newMessage("assistant"), new AbortController()];
+    const message = newMessage("assistant");
+    const control = new AbortController();
     asked.updated = Date.now();
     if (!asked.hasOwnSystem) asked.system = settings.system;
     asked.messages.push(message);
@@ -169,7 +197,7 @@ export function mountChat(root) {
     save(asked);
     if (chat !== asked) return;
     const isAtEnd = atEnd();
-    views.forEach((_, index) => renew(index));
+    for (const index of views.keys()) renew(index);
     if (isAtEnd) thread.scrollTop = thread.scrollHeight;
     ask.show(false);
     spoken.textContent = `${t("answered")}. ${message.content}`;
@@ -179,7 +207,8 @@ export function mountChat(root) {
 
   /** Shows what has come, once a frame, and keeps it, twice a second. */
   function refresher(asked) {
-    let [savedAt, isDue] = [performance.now(), false];
+    let savedAt = performance.now();
+    let isDue = false;
     return () => {
       if (isDue) return;
       isDue = true;
@@ -222,15 +251,17 @@ export function mountChat(root) {
 
   /** The server's models and tools are known. They are asked for once, and again after a failure. */
   function ready() {
-    loading ??= Promise.all([get("v1/models"), get("page/tools")]).then(([models, { tools }]) => {
-      ask.offer(models.data.map(({ id }) => id));
-      schemas = tools;
-      panel.offer(tools);
-      if (chat.messages.length && !running.has(chat)) renew();
-    }).catch((error) => {
-      loading = null;
-      throw error;
-    });
+    loading ??= Promise.all([get("v1/models"), get("page/tools")])
+      .then(([models, { tools }]) => {
+        ask.offer(models.data.map(({ id }) => id));
+        schemas = tools;
+        panel.offer(tools);
+        if (chat.messages.length && !running.has(chat)) renew();
+      })
+      .catch((error) => {
+        loading = null;
+        throw error;
+      });
     return loading;
   }
 

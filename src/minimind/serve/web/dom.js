@@ -6,7 +6,7 @@ const SVG = "http://www.w3.org/2000/svg";
 export function el(tag, props = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(props)) {
-    if (name === "on") Object.entries(value).forEach(([event, listener]) => node.addEventListener(event, listener));
+    if (name === "on") for (const [event, listener] of Object.entries(value)) node.addEventListener(event, listener);
     else if (name.includes("-") || name === "role") node.setAttribute(name, value);
     else node[name] = value;
   }
@@ -69,8 +69,13 @@ export function iconButton(name, label, click, props = {}) {
 
 /** A labelled form field. */
 export function field(label, input, hint = "") {
-  return el("label", { className: "field" }, el("span", { textContent: label }), input,
-    hint && el("small", { textContent: hint }));
+  return el(
+    "label",
+    { className: "field" },
+    el("span", { textContent: label }),
+    input,
+    hint && el("small", { textContent: hint }),
+  );
 }
 
 export const errorLine = (message) => el("p", { className: "error", role: "alert", textContent: message });

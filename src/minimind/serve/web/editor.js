@@ -4,9 +4,26 @@ import { button, el } from "./dom.js";
 import { t } from "./words.js";
 
 export function editor(content, send, cancel) {
-  const area = el("textarea", { value: content, rows: 3, dir: "auto", maxLength: 200000, "aria-label": t("edit"), on: { keydown: onKey } });
-  const node = el("div", { className: "editing" }, area, el("p", { className: "row end" },
-    el("small", { textContent: t("editHint") }), button(t("cancel"), cancel), button(t("send"), again, { className: "main" })));
+  const area = el("textarea", {
+    value: content,
+    rows: 3,
+    dir: "auto",
+    maxLength: 200000,
+    "aria-label": t("edit"),
+    on: { keydown: onKey },
+  });
+  const node = el(
+    "div",
+    { className: "editing" },
+    area,
+    el(
+      "p",
+      { className: "row end" },
+      el("small", { textContent: t("editHint") }),
+      button(t("cancel"), cancel),
+      button(t("send"), again, { className: "main" }),
+    ),
+  );
 
   function again() {
     if (area.value.trim()) send(area.value);

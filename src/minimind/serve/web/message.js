@@ -14,8 +14,17 @@ export function messageView(message, options) {
   const summary = el("summary");
   const thought = el("div", { className: "text", dir: "auto" });
   const thinking = el("details", { className: "thinking" }, summary, thought);
-  const [body, calls, foot] = [el("div", { className: "body text", dir: "auto" }), el("div"), el("div")];
-  const node = el("article", { className: `message ${message.role}`, "aria-label": t(message.role) }, thinking, body, calls, foot);
+  const body = el("div", { className: "body text", dir: "auto" });
+  const calls = el("div");
+  const foot = el("div");
+  const node = el(
+    "article",
+    { className: `message ${message.role}`, "aria-label": t(message.role) },
+    thinking,
+    body,
+    calls,
+    foot,
+  );
   const tokens = tokenView(message.tokens);
 
   function update(changed = options) {
@@ -40,8 +49,10 @@ export function messageView(message, options) {
     const { actions, isRunning } = options;
     if (isRunning || !actions.decide) return callCard(call);
     return callCard(call, {
-      allow: () => actions.decide(call, true), refuse: () => actions.decide(call, false),
-      isKnown: actions.isKnown(call.name), isUnderWay: actions.isUnderWay(call),
+      allow: () => actions.decide(call, true),
+      refuse: () => actions.decide(call, false),
+      isKnown: actions.isKnown(call.name),
+      isUnderWay: actions.isUnderWay(call),
     });
   }
 
@@ -51,10 +62,14 @@ export function messageView(message, options) {
     return [
       message.error && errorLine(message.error),
       note && el("p", { className: "note", textContent: t(note) }),
-      el("div", { className: "actions" }, copyButton(message),
+      el(
+        "div",
+        { className: "actions" },
+        copyButton(message),
         actions.retry && iconButton("retry", t("retry"), actions.retry),
         actions.edit && iconButton("edit", t("edit"), actions.edit),
-        message.figures && el("small", { textContent: speed(message.figures) })),
+        message.figures && el("small", { textContent: speed(message.figures) }),
+      ),
     ].filter(Boolean);
   }
 
@@ -63,17 +78,24 @@ export function messageView(message, options) {
 }
 
 /** A conversation's own system message. The settings' has no effect there, so it is shown. */
-export const systemView = (text) => el("details", { className: "thinking" }, el("summary", { textContent: t("ownSystem") }),
-  el("div", { className: "text", dir: "auto", textContent: text }));
+export const systemView = (text) =>
+  el(
+    "details",
+    { className: "thinking" },
+    el("summary", { textContent: t("ownSystem") }),
+    el("div", { className: "text", dir: "auto", textContent: text }),
+  );
 
 const plain = (text) => (text ? [new Text(text)] : []);
 
-const isEmpty = ({ role, content, calls, error, reasoning }) => role === "assistant" && !content && !calls.length && !error && !reasoning;
+const isEmpty = ({ role, content, calls, error, reasoning }) =>
+  role === "assistant" && !content && !calls.length && !error && !reasoning;
 
 const speed = ({ tokens, seconds }) => t("figures", tokens, seconds.toFixed(seconds < 1 ? 2 : 1));
 
 function copyButton(message) {
-  const text = () => message.content || message.reasoning || JSON.stringify(toMessages({ system: "", messages: [message] }));
+  const text = () =>
+    message.content || message.reasoning || JSON.stringify(toMessages({ system: "", messages: [message] }));
   const show = (name, word) => {
     copy.replaceChildren(icon(name));
     copy.title = t(word);

@@ -17,7 +17,10 @@ export class RunData {
     this.cursors[kind].broken = 0;
     if (kind === "samples") this.samples = [];
     // axes: a value for each row; columns: by name, the places of the rows that have it, and its values there.
-    else [this.axes, this.columns] = [Object.fromEntries(AXES.map((axis) => [axis, []])), new Map()];
+    else {
+      this.axes = Object.fromEntries(AXES.map((axis) => [axis, []]));
+      this.columns = new Map();
+    }
   }
 
   get broken() {

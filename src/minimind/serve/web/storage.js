@@ -32,7 +32,9 @@ export function forget(name) {
 /** The names that begin with `start`. */
 export function names(start) {
   try {
-    return Object.keys(localStorage).filter((key) => key.startsWith(PREFIX + start)).map((key) => key.slice(PREFIX.length));
+    return Object.keys(localStorage)
+      .filter((key) => key.startsWith(PREFIX + start))
+      .map((key) => key.slice(PREFIX.length));
   } catch {
     return [];
   }

@@ -16,8 +16,16 @@ const text = (value, most = 1e6) => (typeof value === "string" ? value.slice(0, 
 const list = (value) => (Array.isArray(value) ? value : []);
 const number = (value) => (Number.isFinite(value) ? value : 0);
 
-export const newMessage = (role, content = "") =>
-  ({ role, content, reasoning: "", calls: [], tokens: [], note: "", error: "", figures: null });
+export const newMessage = (role, content = "") => ({
+  role,
+  content,
+  reasoning: "",
+  calls: [],
+  tokens: [],
+  note: "",
+  error: "",
+  figures: null,
+});
 
 export const newCall = (name = "", args = "") => ({ name, arguments: args, result: null, declined: false });
 
@@ -27,7 +35,9 @@ const newId = () => Array.from(crypto.getRandomValues(new Uint32Array(4)), (part
 export const newChat = () => ({ id: newId(), title: "", updated: 0, system: "", hasOwnSystem: false, messages: [] });
 
 export function loadChats() {
-  const chats = names("chat.").map((name) => readChat(read(name))).filter(Boolean);
+  const chats = names("chat.")
+    .map((name) => readChat(read(name)))
+    .filter(Boolean);
   return chats.sort((one, other) => other.updated - one.updated);
 }
 
@@ -45,28 +55,42 @@ function readChat(value) {
   const messages = list(value?.messages).map(readMessage).filter(Boolean);
   if (!messages.length) return null;
   return {
-    id: text(value.id, 64) || newId(), title: text(value.title, 200), updated: number(value.updated),
-    system: text(value.system), hasOwnSystem: value.hasOwnSystem === true, messages,
+    id: text(value.id, 64) || newId(),
+    title: text(value.title, 200),
+    updated: number(value.updated),
+    system: text(value.system),
+    hasOwnSystem: value.hasOwnSystem === true,
+    messages,
   };
 }
 
 function readMessage(value) {
   if (!["user", "assistant"].includes(value?.role)) return null;
   return {
-    role: value.role, content: text(value.content), reasoning: text(value.reasoning), error: text(value.error, 4000),
+    role: value.role,
+    content: text(value.content),
+    reasoning: text(value.reasoning),
+    error: text(value.error, 4000),
     note: ["stopped", "cut"].includes(value.note) ? value.note : "",
     figures: value.figures ? { tokens: number(value.figures.tokens), seconds: number(value.figures.seconds) } : null,
     tokens: list(value.tokens).map(readToken),
     calls: list(value.calls).map((call) => ({
       ...newCall(text(call?.name, 200), text(call?.arguments)),
-      result: typeof call?.result === "string" ? call.result : null, declined: call?.declined === true,
+      result: typeof call?.result === "string" ? call.result : null,
+      declined: call?.declined === true,
     })),
   };
 }
 
 function readToken(value) {
   const [spelling, logprob, top] = list(value);
-  return [text(spelling, 1000), number(logprob), list(top).slice(0, 20).map((pair) => [text(list(pair)[0], 1000), number(list(pair)[1])])];
+  return [
+    text(spelling, 1000),
+    number(logprob),
+    list(top)
+      .slice(0, 20)
+      .map((pair) => [text(list(pair)[0], 1000), number(list(pair)[1])]),
+  ];
 }
 
 export function decline(call) {
@@ -81,17 +105,29 @@ export function toMessages({ system, messages }) {
   for (const { role, content, reasoning, calls } of messages) {
     if (role === "assistant" && !content && !calls.length) continue;
     rows.push({
-      role, content,
+      role,
+      content,
       ...(reasoning ? { reasoning_content: reasoning } : {}),
-      ...(calls.length ? { tool_calls: calls.map((call, index) => ({ id: `call_${index}`, type: "function", function: { name: call.name, arguments: call.arguments } })) } : {}),
+      ...(calls.length
+        ? {
+            tool_calls: calls.map((call, index) => ({
+              id: `call_${index}`,
+              type: "function",
+              function: { name: call.name, arguments: call.arguments },
+            })),
+          }
+        : {}),
     });
-    calls.forEach(({ result }, index) => result !== null && rows.push({ role: "tool", tool_call_id: `call_${index}`, content: result }));
+    for (const [index, { result }] of calls.entries()) {
+      if (result !== null) rows.push({ role: "tool", tool_call_id: `call_${index}`, content: result });
+    }
   }
   return rows;
 }
 
 /** One conversation a line, in the form in which `minimind prepare` reads chats. */
-export const exported = (chats) => chats.map((chat) => `${JSON.stringify({ title: chat.title, messages: toMessages(chat) })}\n`).join("");
+export const exported = (chats) =>
+  chats.map((chat) => `${JSON.stringify({ title: chat.title, messages: toMessages(chat) })}\n`).join("");
 
 export class ImportError extends Error {
   constructor(line) {
@@ -128,7 +164,9 @@ function fromMessages(rows) {
     if (row.role === "system") chat.system = content;
     else if (row.role === "tool") answerOf(chat).result = content;
     else if (["user", "assistant"].includes(row.role)) {
-      const calls = (row.tool_calls ?? []).map(({ function: called }) => newCall(String(called.name), toJson(called.arguments)));
+      const calls = (row.tool_calls ?? []).map(({ function: called }) =>
+        newCall(String(called.name), toJson(called.arguments)),
+      );
       chat.messages.push({ ...newMessage(row.role, content), reasoning: text(row.reasoning_content), calls });
     } else throw new TypeError("role");
   }

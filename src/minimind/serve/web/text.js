@@ -8,7 +8,8 @@ const MARKED = /(`[^`\n]+`|\*\*[^*\n]+\*\*)/;
 /** The nodes of a text. A fence that is still open, as in an answer under way, reaches to the end. */
 export function rich(text) {
   const nodes = [];
-  let [lines, isCode] = [[], false];
+  let lines = [];
+  let isCode = false;
   const close = () => {
     const block = lines.join("\n");
     if (isCode) nodes.push(el("pre", { dir: "ltr" }, el("code", { textContent: block })));
@@ -26,8 +27,13 @@ export function rich(text) {
 }
 
 function inline(text) {
-  return text.split(MARKED).filter(Boolean).map((part) => {
-    if (!MARKED.test(part)) return part;
-    return part[0] === "`" ? el("code", { dir: "ltr", textContent: part.slice(1, -1) }) : el("strong", { textContent: part.slice(2, -2) });
-  });
+  return text
+    .split(MARKED)
+    .filter(Boolean)
+    .map((part) => {
+      if (!MARKED.test(part)) return part;
+      return part[0] === "`"
+        ? el("code", { dir: "ltr", textContent: part.slice(1, -1) })
+        : el("strong", { textContent: part.slice(2, -2) });
+    });
 }

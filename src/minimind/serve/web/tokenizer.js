@@ -10,12 +10,29 @@ const MOST = 20000;
 
 export function mountTokenizer(root) {
   const before = read("tokenizers");
-  const input = el("textarea", { rows: 4, dir: "auto", maxLength: MOST, value: t("sampleText"), "aria-label": t("typeText"), on: { input: later } });
+  const input = el("textarea", {
+    rows: 4,
+    dir: "auto",
+    maxLength: MOST,
+    value: t("sampleText"),
+    "aria-label": t("typeText"),
+    on: { input: later },
+  });
   const selects = ["of", "compare"].map((word) => el("select", { "aria-label": t(word), on: { change: picked } }));
   const results = selects.map(() => el("section", { "aria-live": "polite" }));
   const notice = el("div");
-  root.append(el("div", { className: "page" }, el("h1", { textContent: t("tokenizer") }), el("p", { className: "lead", textContent: t("tokenizerText") }),
-    input, el("div", { className: "pair" }, field(t("of"), selects[0]), field(t("compare"), selects[1])), notice, el("div", { className: "pair" }, ...results)));
+  root.append(
+    el(
+      "div",
+      { className: "page" },
+      el("h1", { textContent: t("tokenizer") }),
+      el("p", { className: "lead", textContent: t("tokenizerText") }),
+      input,
+      el("div", { className: "pair" }, field(t("of"), selects[0]), field(t("compare"), selects[1])),
+      notice,
+      el("div", { className: "pair" }, ...results),
+    ),
+  );
   let timer = 0;
   let control = new AbortController();
 
@@ -25,23 +42,31 @@ export function mountTokenizer(root) {
   }
 
   function picked() {
-    write("tokenizers", selects.map((select) => select.value));
+    write(
+      "tokenizers",
+      selects.map((select) => select.value),
+    );
     update();
   }
 
   async function update() {
     control.abort();
-    const { signal } = (control = new AbortController());
+    control = new AbortController();
+    const { signal } = control;
     notice.replaceChildren();
-    const [one, other] = await Promise.all(selects.map((select, index) => readBy(select.value, results[index], signal)));
-    if (one && other && one.fingerprint === other.fingerprint) notice.replaceChildren(el("p", { className: "note", textContent: t("same") }));
+    const [one, other] = await Promise.all(
+      selects.map((select, index) => readBy(select.value, results[index], signal)),
+    );
+    if (one && other && one.fingerprint === other.fingerprint)
+      notice.replaceChildren(el("p", { className: "note", textContent: t("same") }));
   }
 
   /** What a tokenizer makes of the text, shown in `node`; null where there is none, or the text has changed meanwhile. */
   async function readBy(tokenizer, node, signal) {
     const text = input.value;
     node.classList.add("busy");
-    let [found, nodes] = [null, []];
+    let found = null;
+    let nodes = [];
     try {
       if (tokenizer) found = await post("page/tokenize", { tokenizer, text }, signal);
       if (found) nodes = shown(found, text);
@@ -55,8 +80,16 @@ export function mountTokenizer(root) {
   }
 
   function fill({ models, runs }) {
-    const group = (label, kind, names) => names.length
-      ? [el("optgroup", { label: t(label) }, ...names.map((name) => el("option", { value: `${kind}:${name}`, textContent: name })))] : [];
+    const group = (label, kind, names) =>
+      names.length
+        ? [
+            el(
+              "optgroup",
+              { label: t(label) },
+              ...names.map((name) => el("option", { value: `${kind}:${name}`, textContent: name })),
+            ),
+          ]
+        : [];
     selects.forEach((select, index) => {
       const none = index ? [el("option", { value: "", textContent: t("none") })] : [];
       select.replaceChildren(...none, ...group("served", "model", models), ...group("ofRuns", "run", runs));
@@ -65,21 +98,40 @@ export function mountTokenizer(root) {
     });
   }
 
-  get("page/tokenizers").then((found) => {
-    fill(found);
-    update();
-  }, (error) => notice.replaceChildren(errorLine(error.message)));
+  get("page/tokenizers").then(
+    (found) => {
+      fill(found);
+      update();
+    },
+    (error) => notice.replaceChildren(errorLine(error.message)),
+  );
   return {};
 }
 
 function shown({ vocabulary, count, tokens }, text) {
   const numBytes = new TextEncoder().encode(text).length;
-  const facts = [[count, "numTokens"], [[...text].length, "characters"], [numBytes, "numBytes"],
-    [count ? (numBytes / count).toFixed(2) : "–", "bytesPer"], [vocabulary, "vocabulary"]];
-  const pieces = tokens.map(([id, piece, bytes], index) => el("span", { className: `piece c${index % 6}` },
-    el("code", { textContent: spelled(piece) }), el("b", { textContent: id }), el("small", { textContent: bytes.map(hex).join(" ") })));
+  const facts = [
+    [count, "numTokens"],
+    [[...text].length, "characters"],
+    [numBytes, "numBytes"],
+    [count ? (numBytes / count).toFixed(2) : "–", "bytesPer"],
+    [vocabulary, "vocabulary"],
+  ];
+  const pieces = tokens.map(([id, piece, bytes], index) =>
+    el(
+      "span",
+      { className: `piece c${index % 6}` },
+      el("code", { textContent: spelled(piece) }),
+      el("b", { textContent: id }),
+      el("small", { textContent: bytes.map(hex).join(" ") }),
+    ),
+  );
   return [
-    el("p", { className: "figures" }, ...facts.map(([value, word]) => el("span", {}, el("b", { textContent: value }), ` ${t(word)}`))),
+    el(
+      "p",
+      { className: "figures" },
+      ...facts.map(([value, word]) => el("span", {}, el("b", { textContent: value }), ` ${t(word)}`)),
+    ),
     el("div", { className: "pieces" }, ...pieces),
     ...(tokens.length < count ? [el("p", { className: "note", textContent: t("first", tokens.length) })] : []),
   ];

@@ -13,13 +13,16 @@ export function tokenView(tokens) {
   const tip = el("div", { className: "tip", role: "status", hidden: true });
   const view = el("div", { className: "text tokens", dir: "auto", role: "group", "aria-label": t("tokenView") });
   const spans = [];
-  const update = () => tokens.slice(spans.length).forEach(([text, logprob]) => {
-    const grade = EDGES.filter((edge) => Math.exp(logprob) >= edge).length;
-    // One stop for the tab key; the arrow keys go on from there.
-    spans.push(el("span", { className: `token p${grade}`, tabIndex: spans.length ? -1 : 0, textContent: spelled(text) }));
-    view.append(spans.at(-1));
-    if (text.endsWith("\n")) view.append("\n");
-  });
+  const update = () =>
+    tokens.slice(spans.length).forEach(([text, logprob]) => {
+      const grade = EDGES.filter((edge) => Math.exp(logprob) >= edge).length;
+      // One stop for the tab key; the arrow keys go on from there.
+      spans.push(
+        el("span", { className: `token p${grade}`, tabIndex: spans.length ? -1 : 0, textContent: spelled(text) }),
+      );
+      view.append(spans.at(-1));
+      if (text.endsWith("\n")) view.append("\n");
+    });
   const place = (event) => spans.indexOf(event.target);
   const show = (index) => {
     if (index >= 0) point(tip, spans[index], tokens[index]);
@@ -46,13 +49,19 @@ function point(tip, span, [text, logprob, top]) {
     const share = Math.exp(score);
     const bar = el("span", { className: "bar" });
     bar.style.setProperty("--share", share);
-    return el("tr", { className: other === text ? "chosen" : "" },
-      el("td", {}, el("code", { textContent: spelled(other) })), el("td", {}, bar), el("td", { textContent: percent(share) }));
+    return el(
+      "tr",
+      { className: other === text ? "chosen" : "" },
+      el("td", {}, el("code", { textContent: spelled(other) })),
+      el("td", {}, bar),
+      el("td", { textContent: percent(share) }),
+    );
   });
   tip.replaceChildren(el("table", { "aria-label": t("probability") }, ...rows));
   tip.hidden = false;
   const room = tip.parentElement.clientWidth - tip.offsetWidth;
-  const [token, frame] = [span.getBoundingClientRect(), span.closest(".thread").getBoundingClientRect()];
+  const token = span.getBoundingClientRect();
+  const frame = span.closest(".thread").getBoundingClientRect();
   const isLow = token.bottom + tip.offsetHeight + GAP > frame.bottom && token.top - tip.offsetHeight - GAP > frame.top;
   tip.style.left = `${Math.max(0, Math.min(span.offsetLeft, room))}px`;
   tip.style.top = `${isLow ? span.offsetTop - tip.offsetHeight - GAP : span.offsetTop + span.offsetHeight + GAP}px`;

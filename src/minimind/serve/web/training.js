@@ -22,14 +22,34 @@ export function mountTraining(root) {
   const charts = new Map();
   const list = runList(pick);
   const samples = sampleView();
-  const [notice, table, first, more] = [el("div", { role: "status" }), el("div", { className: "scroll" }), el("div", { className: "charts" }), el("div", { className: "charts" })];
+  const notice = el("div", { role: "status" });
+  const table = el("div", { className: "scroll" });
+  const first = el("div", { className: "charts" });
+  const more = el("div", { className: "charts" });
   const rest = el("details", { className: "more", hidden: true }, el("summary", { textContent: t("more") }), more);
-  const axis = el("select", { "aria-label": t("axis"), on: { change: () => choose({ axis: axis.value }) } },
-    ...AXES.map((name) => el("option", { value: name, textContent: t(`axis_${name}`), selected: name === options.axis })));
-  const log = el("input", { type: "checkbox", checked: options.isLog, on: { change: () => choose({ isLog: log.checked }) } });
-  const tools = el("div", { className: "row tools", hidden: true }, axis, el("label", { className: "check" }, log, t("log")));
+  const axis = el(
+    "select",
+    { "aria-label": t("axis"), on: { change: () => choose({ axis: axis.value }) } },
+    ...AXES.map((name) =>
+      el("option", { value: name, textContent: t(`axis_${name}`), selected: name === options.axis }),
+    ),
+  );
+  const log = el("input", {
+    type: "checkbox",
+    checked: options.isLog,
+    on: { change: () => choose({ isLog: log.checked }) },
+  });
+  const tools = el(
+    "div",
+    { className: "row tools", hidden: true },
+    axis,
+    el("label", { className: "check" }, log, t("log")),
+  );
   root.append(list.node, el("div", { className: "page" }, notice, table, tools, first, rest, samples.node));
-  let [runs, timer, isShown, isFirst] = [[], 0, false, true];
+  let runs = [];
+  let timer = 0;
+  let isShown = false;
+  let isFirst = true;
 
   function choose(changed) {
     Object.assign(options, changed);
@@ -58,11 +78,13 @@ export function mountTraining(root) {
     const before = read("runs");
     const names = Array.isArray(before) ? before.filter((name) => known.includes(name)) : [];
     const newest = runs.filter(({ age }) => age !== null).sort((one, other) => one.age - other.age)[0];
-    for (const name of names.length || !newest ? names : [newest.name]) picked.set(name, { color: `s${picked.size}`, data: new RunData(name) });
+    for (const name of names.length || !newest ? names : [newest.name])
+      picked.set(name, { color: `s${picked.size}`, data: new RunData(name) });
   }
 
   // One at a time; a wish that comes meanwhile is granted behind it.
-  let [isBusy, isWanted] = [false, false];
+  let isBusy = false;
+  let isWanted = false;
 
   async function update() {
     clearTimeout(timer);
@@ -97,10 +119,28 @@ export function mountTraining(root) {
   function tell(hasFolder) {
     const broken = [...picked.values()].reduce((sum, { data }) => sum + data.broken, 0);
     const isEmpty = picked.size && [...picked.values()].every(({ data }) => !data.axes.step.length);
-    const word = !hasFolder ? "noFolder" : !runs.length ? "noRuns" : !picked.size ? "pickRuns" : isEmpty ? "noRows" : "";
-    notice.replaceChildren(...(word ? [el("div", { className: "empty" }, el("p", { textContent: t(word) }),
-      hasFolder ? null : el("pre", { textContent: "minimind serve runs/mine/sft --runs runs" }))] : []),
-    ...(broken ? [el("p", { className: "note", textContent: t("broken", broken) })] : []));
+    const word = !hasFolder
+      ? "noFolder"
+      : !runs.length
+        ? "noRuns"
+        : !picked.size
+          ? "pickRuns"
+          : isEmpty
+            ? "noRows"
+            : "";
+    notice.replaceChildren(
+      ...(word
+        ? [
+            el(
+              "div",
+              { className: "empty" },
+              el("p", { textContent: t(word) }),
+              hasFolder ? null : el("pre", { textContent: "minimind serve runs/mine/sft --runs runs" }),
+            ),
+          ]
+        : []),
+      ...(broken ? [el("p", { className: "note", textContent: t("broken", broken) })] : []),
+    );
     list.node.hidden = !runs.length;
   }
 
@@ -122,7 +162,11 @@ export function mountTraining(root) {
   function drawn(keys) {
     return keys.map((key) => {
       if (!charts.has(key)) charts.set(key, lineChart(t(key)));
-      const series = chosen().map(({ color, data }) => ({ name: data.name, color, points: data.points(key, options.axis) }));
+      const series = chosen().map(({ color, data }) => ({
+        name: data.name,
+        color,
+        points: data.points(key, options.axis),
+      }));
       charts.get(key).draw(series, options);
       return charts.get(key).node;
     });
