@@ -16,9 +16,19 @@ if TYPE_CHECKING:
     from minimind.model import ModelConfig, Transformer
     from minimind.storage.checkpoint import load_model, save_checkpoint
     from minimind.text.conversation import Conversation
+    from minimind.text.jinja_render import render_chat_text
     from minimind.text.tokenizer import Tokenizer
 
-__all__ = ["Conversation", "ModelConfig", "Tokenizer", "Transformer", "generate", "load_model", "save_checkpoint"]
+__all__ = [
+    "Conversation",
+    "ModelConfig",
+    "Tokenizer",
+    "Transformer",
+    "generate",
+    "load_model",
+    "render_chat_text",
+    "save_checkpoint",
+]
 
 _HOMES = {
     "Conversation": "text.conversation",
@@ -27,6 +37,7 @@ _HOMES = {
     "Transformer": "model",
     "generate": "generation.generate",
     "load_model": "storage.checkpoint",
+    "render_chat_text": "text.jinja_render",
     "save_checkpoint": "storage.checkpoint",
 }
 
