@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minimind.text.numbers import holds_numbers, is_equal, last_number, read_numbers
+from minimind.text.final_answer import last_number
+from minimind.text.numbers import is_equal, read_numbers
 
 
 @pytest.mark.parametrize(
@@ -53,6 +54,14 @@ from minimind.text.numbers import holds_numbers, is_equal, last_number, read_num
         ("1/3", "0.3333"),
         ("0.333333333333", "0.3333"),
         ("21.33333333", "21.3333"),
+        (r"1\frac12", "1.5"),
+        (r"\boxed{1{,}234}", "1234"),
+        ("3x10^5", "300000"),
+        ("10⁻³", "0.001"),
+        ("2^{-1}", "0.5"),
+        (r"5\% of it", "0.05"),
+        ("¾", "0.75"),
+        ("12 m3", "12"),
     ],
 )
 def test_the_last_number_is_what_was_meant(text: str, expected: str) -> None:
@@ -81,6 +90,10 @@ def test_the_last_number_is_what_was_meant(text: str, expected: str) -> None:
         ("84/12", "12"),
         ("1/0", "1"),
         ("3.11.2", "2"),
+        ("side 5, so 84/12", "5"),
+        ("AZYUK2A", "2"),
+        ("0^-1", "0"),
+        ("2^999", "2"),
         ("7", "seven"),
         ("7", "7 or 8"),
         ("9" * 61, "9" * 61),
@@ -115,18 +128,12 @@ def test_every_fraction_equals_itself(value: Fraction) -> None:
     assert is_equal((value,), str(value))
 
 
-@given(st.text(alphabet="0123456789.,-+/%eE ()$#\\frac{}０９，．％", max_size=40))
+@given(st.text(alphabet="0123456789.,-+/%eE ()$#\\frac{}^_x≈½²０９，．％", max_size=40))
 def test_any_text_is_read(text: str) -> None:
     assert all(readings for readings in read_numbers(text))
 
 
-@pytest.mark.parametrize("unit", ["9", "1,234", "1/", "-", "1 ", "1.", "\\frac{", "1 1/"])
+@pytest.mark.parametrize("unit", ["9", "1,234", "1/", "-", "1 ", "1.", "\\frac{", "1 1/", "1^", "1x10^", "1cm"])
 def test_long_texts_are_read_in_linear_time(unit: str) -> None:
     # Quadratic work on 200,000 characters would take minutes; the suite's time limit is the assertion.
     read_numbers(unit * (200_000 // len(unit)))
-
-
-def test_one_number_is_the_last_of_a_text_and_several_stand_anywhere_before_a_broken_call() -> None:
-    assert holds_numbers("3, no: 4", ["4"]) and not holds_numbers("4, no: 3", ["4"])
-    assert holds_numbers("4 and 3", ["3", "4"]) and not holds_numbers("4 and 4", ["3", "4"])
-    assert holds_numbers('4 <tool_call>{"name": 5', ["4"]) and not holds_numbers("<tool_call> 4", ["4"])

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from minimind.data.prompts import Prompt
 from minimind.rl.outcomes import Outcome
 from minimind.text.conversation import Message
-from minimind.text.numbers import holds_numbers, read_numbers
+from minimind.text.final_answer import is_right
+from minimind.text.numbers import read_alone
 from minimind.text.tokenizer import RESERVED
 
 __all__ = ["RULES", "Rule", "exact", "length", "number", "repetition", "tool_success", "well_formed"]
@@ -36,11 +37,12 @@ class Rule:
 
 
 def number(outcome: Outcome) -> float:
-    """1 if the answer's last number is gt; with several gt, if all of them occur in the answer.
+    r"""1 if the answer comes to gt, in its last \boxed{} or ####, else in its last number; of several, if all occur.
 
-    Only the final text counts: neither reasoning nor a tool call that is broken off.
+    Only the final text counts: neither reasoning nor a tool call that is broken off. A gt that is no number is compared
+    as text.
     """
-    return float(holds_numbers(outcome.answer.content, outcome.prompt.gt))
+    return float(is_right(outcome.answer.content, outcome.prompt.gt))
 
 
 def well_formed(outcome: Outcome) -> float:
@@ -104,9 +106,11 @@ def _no_gt(prompt: Prompt) -> str:
     return "" if prompt.gt else "has no gt"
 
 
-def _no_number(prompt: Prompt) -> str:
-    strange = next((text for text in prompt.gt if len(read_numbers(text)) != 1), None)
-    return _no_gt(prompt) if strange is None else f"has gt {strange[:50]!r}, which is not one number"
+def _not_comparable(prompt: Prompt) -> str:
+    strange = next((text for text in prompt.gt if not read_alone(text)), None)
+    if strange is None or len(prompt.gt) == 1:
+        return _no_gt(prompt)
+    return f"has {len(prompt.gt)} gt, of which {strange[:50]!r} is no number"
 
 
 def _not_one(prompt: Prompt) -> str:
@@ -114,7 +118,7 @@ def _not_one(prompt: Prompt) -> str:
 
 
 RULES: Mapping[str, Rule] = {
-    "number": Rule(number, problem=_no_number),
+    "number": Rule(number, problem=_not_comparable),
     "exact": Rule(exact, problem=_not_one),
     "format": Rule(well_formed),
     "tools": Rule(tool_success, problem=_no_gt),

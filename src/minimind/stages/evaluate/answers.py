@@ -13,7 +13,8 @@ from minimind.model import Transformer
 from minimind.stages.evaluate.evaluation import Evaluation, percent
 from minimind.stages.evaluate.tasks import placed_rows
 from minimind.text.conversation import Conversation, Message
-from minimind.text.numbers import holds_numbers, read_numbers
+from minimind.text.final_answer import is_right
+from minimind.text.numbers import read_alone
 from minimind.text.tokenizer import Tokenizer
 
 __all__ = ["call_tools", "draw_answers", "open_question"]
@@ -80,15 +81,9 @@ def open_question(where: str, row: Mapping[str, Any]) -> OpenQuestion:
 
 
 def _judge(gt: Sequence[str], where: str) -> Callable[[str], bool]:
-    if all(len(read_numbers(value)) == 1 for value in gt):
-        return partial(_holds_numbers, gt)
-    if len(gt) > 1:
+    if len(gt) > 1 and not all(map(read_alone, gt)):
         raise DataError(f"{where}: has {len(gt)} gt that are not all numbers; expected numbers, or one text")
-    return partial(_is_text, gt[0])
-
-
-def _holds_numbers(gt: Sequence[str], text: str) -> bool:
-    return holds_numbers(text, gt)
+    return lambda text: is_right(text, gt)
 
 
 def _is_text(expected: str, text: str) -> bool:
