@@ -1,28 +1,24 @@
 """Options of every shape survive a recipe, and every mistake is one line that says where it is."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ValidationError, model_validator
 
-from minimind.config import DATA, FREE, Config, describe, flatten, load, nearest, options, to_toml
+from minimind.config import Config, describe, flatten, load, nearest, option, options, to_toml
 from minimind.errors import ConfigError
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A shape.
+    """A shape."""
 
-    width:  numbers of a state,
-            which the heads share
-    """
-
-    width: int = 64
-    heads: int = field(default=4, metadata={"description": "readers of a state", "class": "free"})
+    width: Annotated[int, "numbers of a state, which the heads share"] = 64
+    heads: int = 4
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
@@ -30,11 +26,11 @@ class Shape:
 
 
 class Train(Config):
-    steps: int = Field(10, ge=1)
-    lr: float = Field(1e-3, gt=0, le=1)
+    steps: int = option(10, "Updates in all.", ge=1)
+    lr: float = option(1e-3, "Peak rate.", gt=0, le=1)
     schedule: Literal["cosine", "linear"] = "cosine"
     compile: bool = False
-    log_every: int = Field(5, json_schema_extra=FREE)
+    log_every: int = option(5, "Steps between lines.", kind="free")
 
 
 class Data(Config):
@@ -49,13 +45,13 @@ class Adapter(Config):
 class Stage(Config):
     source: list[str]
     out: Path = Path("runs/x")
-    limit: int | None = Field(None, ge=1)
+    limit: int | None = option(None, "At most so many.", ge=1)
     name: str = ""
     model: Shape = Shape(width=128)
     train: Train = Train(steps=20)
-    data: Data = Field(Data(), json_schema_extra=DATA)
+    data: Data = option(Data(), "What is read.", kind="data")
     adapter: Adapter | None = None
-    mix: dict[str, float] = Field({})
+    mix: dict[str, float] = option({}, "Shares by name.")
 
     @model_validator(mode="after")
     def _lucky(self) -> "Stage":
@@ -67,7 +63,7 @@ class Stage(Config):
 class Open(Config):
     rest = "others"
     known: int = 1
-    others: dict[str, list[str]] = Field({})
+    others: dict[str, list[str]] = option({}, "The rest.")
 
 
 def recipe(folder: Path, text: str) -> Path:
@@ -210,10 +206,17 @@ def test_types_are_described_in_words() -> None:
     assert words["mix"] == "table"
 
 
-def test_a_dataclass_describes_its_options_in_its_docstring_or_its_metadata() -> None:
-    found = {option.name: option for option in options(Stage)}
-    assert found["model.width"].description == "numbers of a state, which the heads share"
-    assert (found["model.heads"].description, found["model.heads"].kind) == ("readers of a state", "free")
+def test_a_dataclass_describes_its_options_beside_their_types() -> None:
+    found = {option.name: option for option in options(Stage)}["model.width"]
+    assert (found.description, found.type) == ("numbers of a state, which the heads share", int)
+
+
+def test_another_default_in_a_subclass_keeps_the_words_and_the_kind() -> None:
+    class Patient(Train):
+        log_every: int = 50
+
+    found = {option.name: option for option in options(Patient)}["log_every"]
+    assert (found.default, found.description, found.kind) == (50, "Steps between lines.", "free")
 
 
 def test_the_nearest_name_prefers_the_same_last_part() -> None:

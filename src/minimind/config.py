@@ -5,7 +5,9 @@ dataclass) is a section, so `train: TrainConfig` gives the option `train.steps`,
 recipe and `--train.steps 100` on the command line. `load` answers every mistake with one line that names the file and
 the line or the flag, what was found and what was expected. Relative paths, in recipes too, start at the current folder.
 
-Each option is of a kind, set by `json_schema_extra=DATA` or `FREE` on the field or on its section:
+An option is declared once, with all there is to say of it: `steps: int = option(100, "Updates in all.", ge=1)`. In a
+dataclass, which knows of no options, the words stand beside the type: `rank: Annotated[int, "Inner width."] = 8`. A
+subclass that sets another default keeps the words and the kind. The kind is that of the section around it, or one of
 
     math    (default) changes the numbers of a run: it may not change when the run is resumed
     data    changes which samples a run sees: it may not change either
@@ -16,7 +18,6 @@ Read `stages/tokenizer.py` for a small example, `run.py` for what a kind is used
 
 import dataclasses
 import difflib
-import inspect
 import json
 import re
 import tomllib
@@ -25,14 +26,11 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
-from pydantic.config import JsonDict
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from minimind.errors import ConfigError
 
 __all__ = [
-    "DATA",
-    "FREE",
     "REQUIRED",
     "Config",
     "Option",
@@ -40,13 +38,12 @@ __all__ = [
     "flatten",
     "load",
     "nearest",
+    "option",
     "options",
     "to_toml",
 ]
 
-DATA: JsonDict = {"class": "data"}
-FREE: JsonDict = {"class": "free"}
-REQUIRED = object()
+REQUIRED: Any = object()
 
 
 class Config(BaseModel):
@@ -63,6 +60,12 @@ class Config(BaseModel):
     def resolved(self) -> dict[str, Any]:
         """Every option with its value, as nested JSON values."""
         return self.model_dump(mode="json", by_alias=True)
+
+
+def option(default: Any, description: str, *, kind: Literal["", "math", "data", "free"] = "", **bounds: Any) -> Any:
+    """An option of a Config; `bounds` are pydantic's: ge, lt, min_length, and alias for a word that is Python's own."""
+    value = ... if default is REQUIRED else default
+    return Field(value, description=description, json_schema_extra={"kind": kind}, **bounds)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -289,28 +292,27 @@ class _Loader:
 def _fields(config_class: type, defaults: Any) -> Iterator[tuple[str, Any, Any, str, str]]:
     """Name, type, default, description and own kind of each field of a Config or a dataclass."""
     if dataclasses.is_dataclass(config_class):
-        hints, told = get_type_hints(config_class, include_extras=True), _described(config_class)
+        hints = get_type_hints(config_class, include_extras=True)
         for field in dataclasses.fields(config_class):
             value = field.default_factory() if callable(field.default_factory) else field.default
             default = REQUIRED if value is dataclasses.MISSING else value
-            default = getattr(defaults, field.name, default)
-            meta = {"description": told.get(field.name, ""), "class": ""} | field.metadata
-            yield field.name, hints[field.name], default, meta["description"], meta["class"]
+            type_, *words = (
+                get_args(hints[field.name]) if get_origin(hints[field.name]) is Annotated else (hints[field.name],)
+            )
+            yield field.name, type_, getattr(defaults, field.name, default), " ".join(words), ""
         return
     assert issubclass(config_class, BaseModel), config_class
     for name, field in config_class.model_fields.items():
         default = REQUIRED if field.is_required() else field.get_default(call_default_factory=True)
         # An annotation is rebuilt with its bounds, so that an option can be checked alone.
         type_ = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
-        extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+        declared = [
+            base.model_fields[name] for base in config_class.__mro__ if name in getattr(base, "model_fields", ())
+        ]
+        told = next((one for one in declared if one.description), field)
+        extra = told.json_schema_extra if isinstance(told.json_schema_extra, dict) else {}
         default = getattr(defaults, name, default)
-        yield field.alias or name, type_, default, field.description or "", str(extra.get("class", ""))
-
-
-def _described(config_class: type) -> dict[str, str]:
-    """What a dataclass's docstring says of its fields, in lines like those of `Option`'s."""
-    found = re.findall(r"^(\w+):\s+(.+(?:\n\s+.+)*)", inspect.cleandoc(config_class.__doc__ or ""), re.MULTILINE)
-    return {name: " ".join(text.split()) for name, text in found}
+        yield field.alias or name, type_, default, told.description or "", str(extra.get("kind", ""))
 
 
 def _section(type_: Any) -> type | None:

@@ -13,8 +13,8 @@ Source:  Hu et al. 2021, arXiv:2106.09685.
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -44,10 +44,6 @@ MAX_RANK = 4096
 MAX_ALPHA = 1_000_000
 
 
-def _option(default: Any, description: str) -> Any:
-    return field(default=default, metadata={"description": description})
-
-
 @dataclass(frozen=True)
 class LoraConfig:
     """How much an adapter can learn, and where.
@@ -57,10 +53,10 @@ class LoraConfig:
     Errors:  ConfigError for a value out of bounds, or a layer that no block has.
     """
 
-    rank: int = _option(8, "Inner width of the pair of matrices beside a layer.")
-    alpha: float | None = _option(None, "The pair counts alpha / rank times; none is the rank, that is, once.")
-    dropout: float = _option(0.0, "Share of a pair's inputs left out in training.")
-    targets: tuple[str, ...] = _option((), f"Layers to adapt, some of {', '.join(TARGETS)}; none given is all.")
+    rank: Annotated[int, "Inner width of the pair of matrices beside a layer."] = 8
+    alpha: Annotated[float | None, "The pair counts alpha / rank times; none is the rank, that is, once."] = None
+    dropout: Annotated[float, "Share of a pair's inputs left out in training."] = 0.0
+    targets: Annotated[tuple[str, ...], f"Layers to adapt, some of {', '.join(TARGETS)}; none given is all."] = ()
 
     def __post_init__(self) -> None:
         bounds = {

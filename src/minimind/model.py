@@ -12,7 +12,7 @@ This file needs torch alone. Next: `interfaces.py`, then `training/trainer.py`.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Annotated, Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -48,44 +48,27 @@ class ModelConfig:
     """The shape of a model. Defaults are the 26M preset; field names are Hugging Face's.
 
     qk_norm off and attention_bias off is Llama's shape; qk_norm off and attention_bias on is Qwen2's.
-    vocab_size:  rows of the embedding; 6400 stands for as many as the tokenizer has
-    hidden_size:  width of the stream, D
-    num_hidden_layers:  blocks
-    num_attention_heads:  query heads, H
-    num_key_value_heads:  key/value heads, G; each serves H / G query heads
-    head_dim:  width of a head, K
-    intermediate_size:  inner width of the feed-forward part
-    max_position_embeddings:  longest context
-    rope_theta:  base of the rotary frequencies
-    rope_scaling:  YaRN, as a table with rope_type and factor
-    rms_norm_eps:  keeps a norm from dividing by zero
-    tie_word_embeddings:  the embedding is the output matrix, too
-    qk_norm:  normalise queries and keys
-    attention_bias:  add a bias to queries, keys and values
-    num_experts:  feed-forward parts of a mixture, E; 0 is a dense model
-    num_experts_per_tok:  experts that a token takes
-    moe_intermediate_size:  inner width of an expert
-    norm_topk_prob:  the chosen experts' weights sum to 1; the router then cannot learn at one expert a token
     """
 
-    vocab_size: int = 6400
-    hidden_size: int = 512
-    num_hidden_layers: int = 8
-    num_attention_heads: int = 8
-    num_key_value_heads: int = 4
-    head_dim: int = 64
-    intermediate_size: int = 1408
-    max_position_embeddings: int = 32768
-    rope_theta: float = 1e6
-    rope_scaling: dict[str, Any] | None = None
-    rms_norm_eps: float = 1e-6
-    tie_word_embeddings: bool = True
-    qk_norm: bool = True
-    attention_bias: bool = False
-    num_experts: int = 0
-    num_experts_per_tok: int = 1
-    moe_intermediate_size: int = 1408
-    norm_topk_prob: bool = False
+    vocab_size: Annotated[int, "rows of the embedding; 6400 stands for as many as the tokenizer has"] = 6400
+    hidden_size: Annotated[int, "width of the stream, D"] = 512
+    num_hidden_layers: Annotated[int, "blocks"] = 8
+    num_attention_heads: Annotated[int, "query heads, H"] = 8
+    num_key_value_heads: Annotated[int, "key/value heads, G; each serves H / G query heads"] = 4
+    head_dim: Annotated[int, "width of a head, K"] = 64
+    intermediate_size: Annotated[int, "inner width of the feed-forward part"] = 1408
+    max_position_embeddings: Annotated[int, "longest context"] = 32768
+    rope_theta: Annotated[float, "base of the rotary frequencies"] = 1e6
+    rope_scaling: Annotated[dict[str, Any] | None, "YaRN, as a table with rope_type and factor"] = None
+    rms_norm_eps: Annotated[float, "keeps a norm from dividing by zero"] = 1e-6
+    tie_word_embeddings: Annotated[bool, "the embedding is the output matrix, too"] = True
+    qk_norm: Annotated[bool, "normalise queries and keys"] = True
+    attention_bias: Annotated[bool, "add a bias to queries, keys and values"] = False
+    num_experts: Annotated[int, "feed-forward parts of a mixture, E; 0 is a dense model"] = 0
+    num_experts_per_tok: Annotated[int, "experts that a token takes"] = 1
+    moe_intermediate_size: Annotated[int, "inner width of an expert"] = 1408
+    # Where a token takes one expert alone, the router could not learn then.
+    norm_topk_prob: Annotated[bool, "the chosen experts' weights sum to 1; not with one expert a token"] = False
 
     def __post_init__(self) -> None:
         sizes = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")

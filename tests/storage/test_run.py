@@ -6,21 +6,20 @@ import os
 from pathlib import Path
 
 import pytest
-from pydantic import Field
 
-from minimind.config import DATA, FREE, Config, load
+from minimind.config import Config, load, option
 from minimind.errors import RunError
 from minimind.storage.run import Run, RunReader, find_runs, set_aside
 
 
 class Train(Config):
     steps: int = 10
-    log_every: int = Field(5, json_schema_extra=FREE)
+    log_every: int = option(5, "Steps between rows.", kind="free")
 
 
 class PretrainConfig(Config):
     train: Train = Train()
-    data: Path = Field(Path("shards"), json_schema_extra=DATA)
+    data: Path = option(Path("shards"), "What is read.", kind="data")
 
 
 def checkpoint(run: Run, step: int) -> None:

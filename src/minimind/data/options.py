@@ -2,9 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
-
-from minimind.config import FREE, Config
+from minimind.config import Config, option
 
 __all__ = ["CleanConfig", "DedupConfig", "PrepareOptions"]
 
@@ -12,44 +10,34 @@ __all__ = ["CleanConfig", "DedupConfig", "PrepareOptions"]
 class CleanConfig(Config):
     """Which documents are dropped. Shares are of a document's characters, from 0 to 1; 1 switches a check off."""
 
-    min_characters: int = Field(default=10, ge=0, description="Drop documents with fewer characters.")
-    max_characters: int | None = Field(default=None, ge=1, description="Drop documents with more characters.")
-    max_control: float = Field(default=0.01, ge=0, le=1, description="Largest share of control characters.")
-    max_broken: float = Field(default=0.01, ge=0, le=1, description="Largest share of wrongly decoded characters.")
-    max_repeated: float = Field(default=0.5, ge=0, le=1, description="Largest share of text on lines that came before.")
+    min_characters: int = option(10, "Drop documents with fewer characters.", ge=0)
+    max_characters: int | None = option(None, "Drop documents with more characters.", ge=1)
+    max_control: float = option(0.01, "Largest share of control characters.", ge=0, le=1)
+    max_broken: float = option(0.01, "Largest share of wrongly decoded characters.", ge=0, le=1)
+    max_repeated: float = option(0.5, "Largest share of text on lines that came before.", ge=0, le=1)
 
 
 class DedupConfig(Config):
     """Which repeated documents are dropped; the first is kept."""
 
-    exact: bool = Field(default=True, description="Drop documents whose text, but for white space, came before.")
-    near: bool = Field(default=False, description="Drop documents that share most word sequences with an earlier one.")
-    threshold: float = Field(default=0.7, gt=0, le=1, description="For near: the share of word sequences in common.")
+    exact: bool = option(True, "Drop documents whose text, but for white space, came before.")
+    near: bool = option(False, "Drop documents that share most word sequences with an earlier one.")
+    threshold: float = option(0.7, "For near: the share of word sequences in common.", gt=0, le=1)
 
 
 class PrepareOptions(Config):
     """How sources become shards. Cleaning and deduplication are off unless one of their options is set."""
 
-    valid: list[str] = Field(default=[], description="Sources to validate on, in place of a part of the training data.")
-    valid_fraction: float = Field(
-        default=0.01,
-        ge=0,
-        lt=1,
-        description="Share of documents held out for validation, unless `valid` names some.",
+    valid: list[str] = option([], "Sources to validate on, in place of a part of the training data.")
+    valid_fraction: float = option(
+        0.01, "Share of documents held out for validation, unless `valid` names some.", ge=0, lt=1
     )
-    kind: Literal["auto", "text", "conversation"] = Field(
-        default="auto", description="What rows hold; auto looks at the first one."
+    kind: Literal["auto", "text", "conversation"] = option("auto", "What rows hold; auto looks at the first one.")
+    text_column: str = option("text", "The column of a row that holds its text.")
+    max_bad_rows: int = option(0, "How many broken rows may be skipped.", ge=0)
+    thinking_share: float = option(
+        1.0, "Share of conversations that keep their reasoning; the others teach to answer at once.", ge=0, le=1
     )
-    text_column: str = Field(default="text", description="The column of a row that holds its text.")
-    max_bad_rows: int = Field(default=0, ge=0, description="How many broken rows may be skipped.")
-    thinking_share: float = Field(
-        default=1.0,
-        ge=0,
-        le=1,
-        description="Share of conversations that keep their reasoning; the others teach to answer at once.",
-    )
-    clean: CleanConfig | None = Field(default=None, description="Drop documents that are no prose.")
-    dedup: DedupConfig | None = Field(default=None, description="Drop documents that came before.")
-    workers: int = Field(
-        default=0, ge=0, description="Processes that encode; 0 is one for each core.", json_schema_extra=FREE
-    )
+    clean: CleanConfig | None = option(None, "Drop documents that are no prose.")
+    dedup: DedupConfig | None = option(None, "Drop documents that came before.")
+    workers: int = option(0, "Processes that encode; 0 is one for each core.", kind="free", ge=0)

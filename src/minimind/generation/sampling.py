@@ -5,8 +5,8 @@ same ids in any batch and on any device. `generate.py` is the loop around this.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -25,10 +25,6 @@ USUAL_CANDIDATES = 256
 GREEDY_TEMPERATURE = 1e-5
 
 
-def _option(default: Any, description: str) -> Any:
-    return field(default=default, metadata={"description": description})
-
-
 @dataclass(frozen=True)
 class Sampling:
     """How the next token is chosen, and when to stop.
@@ -37,14 +33,14 @@ class Sampling:
     Errors:  ConfigError for a value out of bounds.
     """
 
-    temperature: float = _option(0.7, "0 always takes the likeliest token; 1 samples as the model predicts.")
-    top_k: int = _option(0, "Keep the k likeliest tokens; 0 keeps all.")
-    top_p: float = _option(0.9, "Keep the likeliest tokens that together reach this probability.")
-    min_p: float = _option(0.0, "Keep tokens at least this likely compared with the likeliest.")
-    repetition_penalty: float = _option(1.0, "Above 1 makes tokens that occurred, in the prompt too, less likely.")
-    seed: int = _option(0, "The same seed gives the same text.")
-    max_tokens: int = _option(256, "Stop after this many tokens.")
-    stop: tuple[str, ...] = _option((), "Stop before any of these texts.")
+    temperature: Annotated[float, "0 always takes the likeliest token; 1 samples as the model predicts."] = 0.7
+    top_k: Annotated[int, "Keep the k likeliest tokens; 0 keeps all."] = 0
+    top_p: Annotated[float, "Keep the likeliest tokens that together reach this probability."] = 0.9
+    min_p: Annotated[float, "Keep tokens at least this likely compared with the likeliest."] = 0.0
+    repetition_penalty: Annotated[float, "Above 1 makes tokens that occurred, in the prompt too, less likely."] = 1.0
+    seed: Annotated[int, "The same seed gives the same text."] = 0
+    max_tokens: Annotated[int, "Stop after this many tokens."] = 256
+    stop: Annotated[tuple[str, ...], "Stop before any of these texts."] = ()
 
     def __post_init__(self) -> None:
         bounds = {

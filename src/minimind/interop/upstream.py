@@ -8,9 +8,9 @@ so it is what they are loaded with. `pth_file.py` reads the file, `upstream_expo
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import torch
 
@@ -28,20 +28,16 @@ LORA = re.compile(r"(.+)\.lora\.([AB])\.weight")
 MOST_BLOCKS = 512
 
 
-def _option(default: Any, description: str) -> Any:
-    return field(default=default, metadata={"description": description})
-
-
 @dataclass(frozen=True)
 class UpstreamShape:
     """What tensors do not tell; the defaults are minimind-3's."""
 
-    num_attention_heads: int | None = _option(None, "Query heads; needed for old files without q_norm only.")
-    rope_theta: float = _option(1e6, "Base of the rotary frequencies.")
-    rms_norm_eps: float = _option(1e-6, "What keeps a norm from dividing by zero; 1e-5 in older files.")
-    max_position_embeddings: int = _option(32768, "Longest context.")
-    num_experts_per_tok: int = _option(1, "Experts that a token takes, in a mixture.")
-    norm_topk_prob: bool = _option(True, "The chosen experts' weights sum to 1.")
+    num_attention_heads: Annotated[int | None, "Query heads; needed for old files without q_norm only."] = None
+    rope_theta: Annotated[float, "Base of the rotary frequencies."] = 1e6
+    rms_norm_eps: Annotated[float, "What keeps a norm from dividing by zero; 1e-5 in older files."] = 1e-6
+    max_position_embeddings: Annotated[int, "Longest context."] = 32768
+    num_experts_per_tok: Annotated[int, "Experts that a token takes, in a mixture."] = 1
+    norm_topk_prob: Annotated[bool, "The chosen experts' weights sum to 1."] = True
 
 
 def load_upstream(path: Path | str, shape: UpstreamShape | None = None) -> Transformer:

@@ -13,7 +13,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from http.client import HTTPException, HTTPResponse
-from typing import Any
+from typing import Annotated, Any
 
 from minimind.errors import ConfigError, DataError, UserError
 from minimind.generation.sampling import Sampling
@@ -47,18 +47,12 @@ class Reply:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A server that answers as OpenAI's does.
+    """A server that answers as OpenAI's does."""
 
-    url:             Such as https://host/v1.
-    name:            The model's name there; not needed where the server lists one alone.
-    api_key_env:     The environment variable that holds the key, if the server wants one.
-    timeout_seconds: For each answer, or each piece of one that is streamed.
-    """
-
-    url: str
-    name: str = ""
-    api_key_env: str = "OPENAI_API_KEY"
-    timeout_seconds: float = 120.0
+    url: Annotated[str, "Such as https://host/v1."]
+    name: Annotated[str, "The model's name there; not needed where the server lists one alone."] = ""
+    api_key_env: Annotated[str, "The environment variable with the key, if the server wants one."] = "OPENAI_API_KEY"
+    timeout_seconds: Annotated[float, "For each answer, or each piece of one that is streamed."] = 120.0
 
     def __post_init__(self) -> None:
         if not self.timeout_seconds > 0:

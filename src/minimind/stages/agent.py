@@ -1,8 +1,6 @@
 """`minimind agent`: a model learns to use tools, from dialogues in which it calls them and reads what they answer."""
 
-from pydantic import Field
-
-from minimind.config import DATA
+from minimind.config import option
 from minimind.errors import ConfigError
 from minimind.rl.environment import ToolEnvironment
 from minimind.stages.grpo import ClipConfig, clipped_policy
@@ -16,24 +14,16 @@ __all__ = ["AgentConfig", "run"]
 class AgentConfig(PolicyConfig):
     """Dialogues with real tools; only what the model says itself is learnt, the ends of its turns included."""
 
-    rollout: RolloutConfig = Field(
-        default=RolloutConfig(rewards=["number", "tools=0.2"]), description="How dialogues are sampled and scored."
+    rollout: RolloutConfig = RolloutConfig(rewards=["number", "tools=0.2"])
+    tools: list[str] = option(
+        ["calculate_math"], f"Tools that run, of those a prompt offers: {', '.join(TOOLS)}.", kind="data"
     )
-    tools: list[str] = Field(
-        default=["calculate_math"],
-        json_schema_extra=DATA,
-        description=f"Tools that run, of those a prompt offers: {', '.join(TOOLS)}.",
+    python: bool = option(
+        False, "Run run_python, too, where a prompt offers it, in a sandbox; needs bubblewrap.", kind="data"
     )
-    python: bool = Field(
-        default=False,
-        json_schema_extra=DATA,
-        description="Run run_python, too, where a prompt offers it, in a sandbox; needs bubblewrap.",
-    )
-    max_turns: int = Field(default=3, ge=1, description="Answers in a dialogue, those that only call tools included.")
-    call_timeout_seconds: float = Field(
-        default=5.0, gt=0, description="A call that takes longer is answered with an error."
-    )
-    grpo: ClipConfig = Field(default=ClipConfig(), description="How dialogues change the policy.")
+    max_turns: int = option(3, "Answers in a dialogue, those that only call tools included.", ge=1)
+    call_timeout_seconds: float = option(5.0, "A call that takes longer is answered with an error.", gt=0)
+    grpo: ClipConfig = option(ClipConfig(), "How dialogues change the policy.")
 
 
 def run(config: AgentConfig) -> None:

@@ -13,9 +13,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import Field
-
-from minimind.config import Config
+from minimind.config import REQUIRED, Config, option
 from minimind.errors import CheckpointError, ConfigError
 from minimind.storage.adapters import is_adapter
 from minimind.storage.checkpoint import find_checkpoint, load_model, save_checkpoint
@@ -33,17 +31,16 @@ class AverageConfig(Config):
 
     positional: ClassVar[str] = "models"
 
-    models: list[Path] = Field(
-        min_length=1,
-        description="One run, whose kept checkpoints are averaged (train.keep_checkpoints says how many it keeps); or "
+    models: list[Path] = option(
+        REQUIRED,
+        "One run, whose kept checkpoints are averaged (train.keep_checkpoints says how many it keeps); or "
         "several run, checkpoint or model folders, the newest last.",
+        min_length=1,
     )
-    out: Path = Field(description="The model folder to write; it must not exist yet.")
-    weights: Literal["uniform", "exponential"] = Field(
-        default="uniform", description="All alike, or each `decay` times the one after it."
-    )
-    decay: float = Field(default=0.5, gt=0, lt=1, description="For exponential: the weight of a model to the next.")
-    last: int | None = Field(default=None, ge=2, description="Of one run: only so many of its newest checkpoints.")
+    out: Path = option(REQUIRED, "The model folder to write; it must not exist yet.")
+    weights: Literal["uniform", "exponential"] = option("uniform", "All alike, or each `decay` times the one after it.")
+    decay: float = option(0.5, "For exponential: the weight of a model to the next.", gt=0, lt=1)
+    last: int | None = option(None, "Of one run: only so many of its newest checkpoints.", ge=2)
 
 
 def run(config: AverageConfig) -> None:

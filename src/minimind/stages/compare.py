@@ -3,9 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import Field
-
-from minimind.config import FREE, Config
+from minimind.config import REQUIRED, Config, option
 from minimind.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,18 +18,15 @@ class CompareConfig(Config):
 
     positional: ClassVar[str] = "models"
 
-    models: list[Path] = Field(min_length=2, max_length=2, description="Two runs, checkpoints or model folders.")
-    text: list[str] = Field(
-        default=[],
-        description="Held-out text to score both on, by its column `source`: files, folders, globs, hf://owner/name.",
+    models: list[Path] = option(REQUIRED, "Two runs, checkpoints or model folders.", min_length=2, max_length=2)
+    text: list[str] = option(
+        [], "Held-out text to score both on, by its column `source`: files, folders, globs, hf://owner/name."
     )
-    prompts: list[str] = Field(default=[], description="Texts to let both continue, greedily.")
-    max_documents: int = Field(default=1000, ge=1, description="Score at most this many documents.")
-    max_tokens: int = Field(default=1024, ge=2, description="Score at most this many tokens of a document.")
-    sample_tokens: int = Field(default=64, ge=1, description="Tokens of each sample.")
-    out: Path | None = Field(
-        default=None, json_schema_extra=FREE, description="Of two runs: a page with both curves, too, as one HTML file."
-    )
+    prompts: list[str] = option([], "Texts to let both continue, greedily.")
+    max_documents: int = option(1000, "Score at most this many documents.", ge=1)
+    max_tokens: int = option(1024, "Score at most this many tokens of a document.", ge=2)
+    sample_tokens: int = option(64, "Tokens of each sample.", ge=1)
+    out: Path | None = option(None, "Of two runs: a page with both curves, too, as one HTML file.", kind="free")
 
 
 def run(config: CompareConfig) -> None:

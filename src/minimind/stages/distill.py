@@ -4,21 +4,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from pydantic import Field
 
-from minimind.config import FREE, Config
+from minimind.config import REQUIRED, Config, option
 from minimind.data.loader import Documents, plan_rows
 from minimind.data.shards import ShardSet
 from minimind.data.teacher import KeptTeacher, TeacherRows, TeacherSettings, keep_teacher
 from minimind.errors import ConfigError
 from minimind.interfaces import Batch, Source
-from minimind.lora import LoraConfig
 from minimind.model import ModelConfig, Transformer
 from minimind.objectives.distillation import Distillation, KeptDistillation, keep_likeliest, require_same_vocabulary
 from minimind.objectives.next_token import NextToken
 from minimind.stages.shared.fresh_model import make_model
 from minimind.stages.shared.rows import DataConfig, open_documents, packed_source, packed_validation
 from minimind.stages.shared.samples import continue_samples
+from minimind.stages.shared.training_options import SampledTrainingOptions
 from minimind.storage.checkpoint import fingerprint, load_model
 from minimind.terminal.progress import TrainingProgress
 from minimind.training.distributed import num_processes
@@ -33,27 +32,23 @@ __all__ = ["DistillConfig", "TeacherConfig", "run"]
 class TeacherConfig(Config):
     """Who is learnt from, and how much of it."""
 
-    model: Path = Field(description="The teacher: a run folder, a checkpoint, or a Hugging Face folder.")
-    alpha: float = Field(0.5, ge=0, le=1, description="Share of the teacher in the loss; the rest is the text's own.")
-    temperature: float = Field(2.0, gt=0, description="Above 1 shows more of what the teacher finds less likely.")
-    num_kept: int = Field(
-        0, ge=0, description="Keep the teacher's likeliest ids of each token on the disk; 0 asks it at every step."
+    model: Path = option(REQUIRED, "The teacher: a run folder, a checkpoint, or a Hugging Face folder.")
+    alpha: float = option(0.5, "Share of the teacher in the loss; the rest is the text's own.", ge=0, le=1)
+    temperature: float = option(2.0, "Above 1 shows more of what the teacher finds less likely.", gt=0)
+    num_kept: int = option(
+        0, "Keep the teacher's likeliest ids of each token on the disk; 0 asks it at every step.", ge=0
     )
 
 
-class DistillConfig(Config):
+class DistillConfig(SampledTrainingOptions):
     """A student learns from data and from a teacher with the same vocabulary."""
 
-    run: Path = Field(json_schema_extra=FREE, description="The run folder; an interrupted run in it goes on.")
-    teacher: TeacherConfig = Field(description="Who is learnt from.")
-    base: Path | None = Field(None, description="The student to begin with; by default a new model.")
-    model: ModelConfig = Field(ModelConfig(), description="The shape of a new student.")
-    data: DataConfig = Field(description="What to learn from.")
-    lora: LoraConfig | None = Field(None, description="Train an adapter of `base` in place of the model.")
-    train: TrainConfig = Field(TrainConfig(), description="How to train.")
-    sample_prompts: list[str] = Field(
-        ["The", "今天"], json_schema_extra=FREE, description="Texts to continue at each validation."
-    )
+    teacher: TeacherConfig = option(REQUIRED, "Who is learnt from.")
+    base: Path | None = option(None, "The student to begin with; by default a new model.")
+    model: ModelConfig = option(ModelConfig(), "The shape of a new student.")
+    data: DataConfig = option(REQUIRED, "What to learn from.")
+    train: TrainConfig = TrainConfig()
+    sample_prompts: list[str] = option(["The", "今天"], "Texts to continue at each validation.", kind="free")
 
 
 def run(config: DistillConfig) -> None:

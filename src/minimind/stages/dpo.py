@@ -6,16 +6,15 @@ from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import Field
 
-from minimind.config import DATA, FREE, Config
+from minimind.config import REQUIRED, Config, option
 from minimind.data.pair_source import PairSource, collate_pairs, load_reference, reference_logprobs, save_reference
 from minimind.data.pairs import Pairs, read_pairs, split_pairs
 from minimind.interfaces import Batch, Source
-from minimind.lora import LoraConfig
 from minimind.objectives.logprobs import batch_logprobs
 from minimind.objectives.preference import Preference
 from minimind.stages.shared.samples import answer_samples
+from minimind.stages.shared.training_options import SampledTrainingOptions
 from minimind.storage.checkpoint import fingerprint, load_model
 from minimind.text.tokenizer import Tokenizer
 from minimind.training.fit import fit
@@ -33,59 +32,35 @@ MEASURED_PAIRS = 8
 class PairConfig(Config):
     """Preference pairs: rows with chosen and rejected."""
 
-    source: list[str] = Field(
-        json_schema_extra=DATA, min_length=1, description="Files, folders, globs, hf://owner/name with pairs."
+    source: list[str] = option(
+        REQUIRED, "Files, folders, globs, hf://owner/name with pairs.", kind="data", min_length=1
     )
-    valid: list[str] = Field(
-        default=[], json_schema_extra=DATA, description="Pairs to validate on, in place of a part."
+    valid: list[str] = option([], "Pairs to validate on, in place of a part.", kind="data")
+    valid_fraction: float = option(
+        0.05, "Share of prompts held out, unless `valid` names some.", kind="data", ge=0, lt=1
     )
-    valid_fraction: float = Field(
-        default=0.05,
-        ge=0,
-        lt=1,
-        json_schema_extra=DATA,
-        description="Share of prompts held out, unless `valid` names some.",
-    )
-    context: int = Field(
-        default=1024, ge=2, json_schema_extra=DATA, description="A pair with a longer side is dropped, and counted."
-    )
-    batch_pairs: int = Field(default=16, ge=1, json_schema_extra=DATA, description="Pairs of a step, over all ranks.")
-    max_bad_rows: int = Field(
-        default=0, ge=0, json_schema_extra=DATA, description="How many broken rows may be skipped."
-    )
+    context: int = option(1024, "A pair with a longer side is dropped, and counted.", kind="data", ge=2)
+    batch_pairs: int = option(16, "Pairs of a step, over all ranks.", kind="data", ge=1)
+    max_bad_rows: int = option(0, "How many broken rows may be skipped.", kind="data", ge=0)
 
 
 class PreferenceConfig(Config):
     """What is learnt from a pair; see objectives/preference.py."""
 
-    beta: float = Field(default=0.1, gt=0, description="How firmly the model is held to where it began.")
-    loss: Literal["sigmoid", "ipo"] = Field(
-        default="sigmoid", description="sigmoid is DPO's; ipo stops at a fixed margin."
-    )
-    label_smoothing: float = Field(
-        default=0.0, ge=0, lt=0.5, description="How often the labels are thought to be swapped."
-    )
-    length_normalised: bool = Field(
-        default=False, description="Compare answers by token, so that length is no advantage."
-    )
+    beta: float = option(0.1, "How firmly the model is held to where it began.", gt=0)
+    loss: Literal["sigmoid", "ipo"] = option("sigmoid", "sigmoid is DPO's; ipo stops at a fixed margin.")
+    label_smoothing: float = option(0.0, "How often the labels are thought to be swapped.", ge=0, lt=0.5)
+    length_normalised: bool = option(False, "Compare answers by token, so that length is no advantage.")
 
 
-class DpoConfig(Config):
+class DpoConfig(SampledTrainingOptions):
     """A fine-tuned model learns to make the chosen of two answers likelier than the rejected one."""
 
-    run: Path = Field(json_schema_extra=FREE, description="The run folder; an interrupted run in it goes on.")
-    model: Path = Field(description="The model to start from, and to be held to.")
-    data: PairConfig = Field(description="What to learn from.")
-    dpo: PreferenceConfig = Field(default=PreferenceConfig(), description="What is learnt from a pair.")
-    lora: LoraConfig | None = Field(default=None, description="Train an adapter in place of the model.")
-    train: UpdateConfig = Field(
-        default=UpdateConfig(optimizer="adamw", lr=5e-5, embedding_lr=5e-5, beta1=0.9, beta2=0.99, valid_every=50),
-        description="How to train.",
-    )
-    sample_prompts: list[str] = Field(
-        default=["Who are you?", "你是谁？"],
-        json_schema_extra=FREE,
-        description="Questions to answer at each validation.",
+    model: Path = option(REQUIRED, "The model to start from, and to be held to.")
+    data: PairConfig = option(REQUIRED, "What to learn from.")
+    dpo: PreferenceConfig = option(PreferenceConfig(), "What is learnt from a pair.")
+    train: UpdateConfig = UpdateConfig(
+        optimizer="adamw", lr=5e-5, embedding_lr=5e-5, beta1=0.9, beta2=0.99, valid_every=50
     )
 
 

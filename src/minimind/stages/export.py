@@ -3,9 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field
-
-from minimind.config import Config
+from minimind.config import REQUIRED, Config, option
 from minimind.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -33,15 +31,13 @@ class ExportConfig(Config):
 
     positional: ClassVar[str] = "model"
 
-    model: Path = Field(description="A model folder, a run (its latest checkpoint), or an adapter.")
-    format: Literal["hf", "gguf", "onnx", "minimind", "peft", "minimind-lora"] = Field(
-        "hf", description="For which program."
+    model: Path = option(REQUIRED, "A model folder, a run (its latest checkpoint), or an adapter.")
+    format: Literal["hf", "gguf", "onnx", "minimind", "peft", "minimind-lora"] = option("hf", "For which program.")
+    out: Path = option(REQUIRED, "The folder to write; it must not exist yet.")
+    dtype: Literal["f32", "f16", "bf16", "q8_0"] = option(
+        "f32", "What weights are rounded to: bf16 in hf only, q8_0 in gguf only, f32 is exact."
     )
-    out: Path = Field(description="The folder to write; it must not exist yet.")
-    dtype: Literal["f32", "f16", "bf16", "q8_0"] = Field(
-        "f32", description="What weights are rounded to: bf16 in hf only, q8_0 in gguf only, f32 is exact."
-    )
-    base: str | None = Field(None, description="peft: where others find the base model, such as a name on the hub.")
+    base: str | None = option(None, "peft: where others find the base model, such as a name on the hub.")
 
 
 def run(config: ExportConfig) -> None:

@@ -2,9 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
-
-from minimind.config import Config
+from minimind.config import Config, option
 from minimind.objectives.policy import ClippedPolicy
 from minimind.stages.shared.policy import PolicyConfig, fit_policy
 from minimind.text.tokenizer import Tokenizer
@@ -15,22 +13,18 @@ __all__ = ["ClipConfig", "GrpoConfig", "clipped_policy", "run"]
 class ClipConfig(Config):
     """How answers change the policy; see objectives/policy.py."""
 
-    loss: Literal["grpo", "dr_grpo", "dapo", "cispo"] = Field(
-        default="grpo", description="What a token counts, and how its ratio is bounded."
+    loss: Literal["grpo", "dr_grpo", "dapo", "cispo"] = option(
+        "grpo", "What a token counts, and how its ratio is bounded."
     )
-    clip_low: float = Field(
-        default=0.2, ge=0, le=1, description="How far a token's probability may fall in a set of answers."
-    )
-    clip_high: float = Field(
-        default=0.2, ge=0, description="How far it may rise; above clip_low lets unlikely tokens grow."
-    )
-    kl_coefficient: float = Field(default=0.0, ge=0, description="Weight of the distance from the model to start from.")
+    clip_low: float = option(0.2, "How far a token's probability may fall in a set of answers.", ge=0, le=1)
+    clip_high: float = option(0.2, "How far it may rise; above clip_low lets unlikely tokens grow.", ge=0)
+    kl_coefficient: float = option(0.0, "Weight of the distance from the model to start from.", ge=0)
 
 
 class GrpoConfig(PolicyConfig):
     """Groups of answers to one prompt: the better than average become likelier, the others less so."""
 
-    grpo: ClipConfig = Field(default=ClipConfig(), description="How answers change the policy.")
+    grpo: ClipConfig = option(ClipConfig(), "How answers change the policy.")
 
 
 def run(config: GrpoConfig) -> None:

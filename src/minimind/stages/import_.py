@@ -6,9 +6,7 @@ The module bears the verb's name as all stages do, though Python has a keyword o
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import Field
-
-from minimind.config import Config
+from minimind.config import REQUIRED, Config, option
 from minimind.errors import ConfigError
 from minimind.interop.upstream import UpstreamShape
 from minimind.text.chat_template import THINK_MARKS, TOOL_MARKS
@@ -29,11 +27,11 @@ class ImportConfig(Config):
 
     positional: ClassVar[str] = "file"
 
-    file: Path = Field(description="The GGUF or .pth file.")
-    out: Path = Field(description="The folder to write; it must not exist yet.")
-    tokenizer: Path | None = Field(None, description="For a model's .pth: its tokenizer.json, or the folder with it.")
-    base: Path | None = Field(None, description="For an adapter's .pth: the model folder that it is for.")
-    shape: UpstreamShape = Field(UpstreamShape(), description="For a model's .pth: what its tensors do not tell.")
+    file: Path = option(REQUIRED, "The GGUF or .pth file.")
+    out: Path = option(REQUIRED, "The folder to write; it must not exist yet.")
+    tokenizer: Path | None = option(None, "For a model's .pth: its tokenizer.json, or the folder with it.")
+    base: Path | None = option(None, "For an adapter's .pth: the model folder that it is for.")
+    shape: UpstreamShape = option(UpstreamShape(), "For a model's .pth: what its tensors do not tell.")
 
 
 def run(config: ImportConfig) -> None:

@@ -4,9 +4,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import Field
-
-from minimind.config import Config
+from minimind.config import REQUIRED, Config, option
 from minimind.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -25,22 +23,18 @@ class InspectConfig(Config):
 
     positional: ClassVar[str] = "path"
 
-    path: str = Field(
-        description="A run or model folder, a folder that `minimind prepare` wrote, a tokenizer, or data: files, a "
-        "folder of them, globs, hf://owner/name, builtin://name."
+    path: str = option(
+        REQUIRED,
+        "A run or model folder, a folder that `minimind prepare` wrote, a tokenizer, or data: files, a "
+        "folder of them, globs, hf://owner/name, builtin://name.",
     )
-    verify: bool = Field(
-        default=True, description="Of models and prepared data: hash every file and compare with what was written."
+    verify: bool = option(True, "Of models and prepared data: hash every file and compare with what was written.")
+    tokenizer: Path | None = option(None, "Of prepared data: its tokenizer, where it is not at the place it was.")
+    document: int = option(0, "Of prepared data: the number of the document to show.", ge=0)
+    text: list[str] = option(
+        [], "Of a tokenizer: texts or conversations to show its compression on; by default builtin://conversations."
     )
-    tokenizer: Path | None = Field(
-        default=None, description="Of prepared data: its tokenizer, where it is not at the place it was."
-    )
-    document: int = Field(default=0, ge=0, description="Of prepared data: the number of the document to show.")
-    text: list[str] = Field(
-        default=[],
-        description="Of a tokenizer: texts or conversations to show its compression on; by default builtin://conversations.",
-    )
-    text_column: str = Field(default="text", description="Of data files: the column that holds the text.")
+    text_column: str = option("text", "Of data files: the column that holds the text.")
 
 
 def run(config: InspectConfig) -> None:

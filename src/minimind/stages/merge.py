@@ -3,9 +3,7 @@
 from pathlib import Path
 from typing import ClassVar
 
-from pydantic import Field
-
-from minimind.config import Config
+from minimind.config import REQUIRED, Config, option
 from minimind.errors import ConfigError
 from minimind.storage.adapters import is_adapter
 from minimind.storage.checkpoint import find_checkpoint, load_model, save_checkpoint
@@ -18,9 +16,9 @@ class MergeConfig(Config):
 
     positional: ClassVar[str] = "adapter"
 
-    adapter: Path = Field(description="A LoRA run, its checkpoint, or a folder that PEFT wrote.")
-    model: Path | None = Field(None, description="The base model, where it is not at the place the adapter names.")
-    out: Path = Field(description="The model folder to write; it must not exist yet.")
+    adapter: Path = option(REQUIRED, "A LoRA run, its checkpoint, or a folder that PEFT wrote.")
+    model: Path | None = option(None, "The base model, where it is not at the place the adapter names.")
+    out: Path = option(REQUIRED, "The model folder to write; it must not exist yet.")
 
 
 def run(config: MergeConfig) -> None:

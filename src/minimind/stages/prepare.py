@@ -7,9 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import Field
-
-from minimind.config import FREE, Config
+from minimind.config import REQUIRED, Config, option
 from minimind.data.options import PrepareOptions
 
 if TYPE_CHECKING:
@@ -25,12 +23,13 @@ LOG_SECONDS = 10.0
 class PreparePaths(Config):
     """From where to where; first in the help because all three are required."""
 
-    source: list[str] = Field(
-        description="Where rows come from: files, folders, globs, - for standard input, hf://owner/name, builtin://texts.",
+    source: list[str] = option(
+        REQUIRED,
+        "Where rows come from: files, folders, globs, - for standard input, hf://owner/name, builtin://texts.",
         min_length=1,
     )
-    tokenizer: Path = Field(description="The folder of the tokenizer.")
-    out: Path = Field(description="The folder to write; it must be new or hold prepared data.", json_schema_extra=FREE)
+    tokenizer: Path = option(REQUIRED, "The folder of the tokenizer.")
+    out: Path = option(REQUIRED, "The folder to write; it must be new or hold prepared data.", kind="free")
 
 
 class PrepareConfig(PrepareOptions, PreparePaths):

@@ -2,16 +2,14 @@
 
 from pathlib import Path
 
-from pydantic import Field
-
-from minimind.config import FREE, Config
+from minimind.config import REQUIRED, option
 from minimind.errors import ConfigError
-from minimind.lora import LoraConfig
 from minimind.model import ModelConfig, Transformer
 from minimind.objectives.next_token import NextToken
 from minimind.stages.shared.fresh_model import make_model
 from minimind.stages.shared.rows import DataConfig, open_documents, packed_source, packed_validation
 from minimind.stages.shared.samples import continue_samples
+from minimind.stages.shared.training_options import SampledTrainingOptions
 from minimind.storage.checkpoint import fingerprint, load_model
 from minimind.text.tokenizer import Tokenizer
 from minimind.training.fit import fit
@@ -22,23 +20,17 @@ from minimind.training.trained_model import TrainedModel
 __all__ = ["PretrainConfig", "run"]
 
 
-class PretrainConfig(Config):
+class PretrainConfig(SampledTrainingOptions):
     """A new model learns to predict the next token of every document."""
 
-    run: Path = Field(json_schema_extra=FREE, description="The run folder; an interrupted run in it goes on.")
-    tokenizer: Path | None = Field(
-        None, json_schema_extra=FREE, description="The folder that `minimind tokenizer` wrote; needed without `base`."
+    tokenizer: Path | None = option(
+        None, "The folder that `minimind tokenizer` wrote; needed without `base`.", kind="free"
     )
-    base: Path | None = Field(
-        None, description="Go on from this model, with its shape and tokenizer, instead of from a new one."
-    )
-    data: DataConfig = Field(description="What to learn from.")
-    model: ModelConfig = Field(ModelConfig(), description="The model's shape.")
-    lora: LoraConfig | None = Field(None, description="Train an adapter of `base` in place of the model.")
-    train: TrainConfig = Field(TrainConfig(), description="How to train.")
-    sample_prompts: list[str] = Field(
-        ["The", "今天"], json_schema_extra=FREE, description="Texts to continue at each validation."
-    )
+    base: Path | None = option(None, "Go on from this model, with its shape and tokenizer, instead of from a new one.")
+    data: DataConfig = option(REQUIRED, "What to learn from.")
+    model: ModelConfig = option(ModelConfig(), "The model's shape.")
+    train: TrainConfig = TrainConfig()
+    sample_prompts: list[str] = option(["The", "今天"], "Texts to continue at each validation.", kind="free")
 
 
 def _begin(config: PretrainConfig) -> tuple[Transformer, Tokenizer]:

@@ -3,9 +3,7 @@
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pydantic import Field
-
-from minimind.config import FREE, REQUIRED, Config, options
+from minimind.config import REQUIRED, Config, option, options
 from minimind.stages import VERBS, load_stage
 
 __all__ = ["ReportConfig", "run"]
@@ -16,11 +14,9 @@ class ReportConfig(Config):
 
     positional: ClassVar[str] = "runs"
 
-    runs: list[Path] = Field(description="Run folders, or folders of runs such as runs/quickstart.", min_length=1)
-    out: Path | None = Field(
-        None,
-        json_schema_extra=FREE,
-        description="The file to write; by default report.html in the run, or here when there are several.",
+    runs: list[Path] = option(REQUIRED, "Run folders, or folders of runs such as runs/quickstart.", min_length=1)
+    out: Path | None = option(
+        None, "The file to write; by default report.html in the run, or here when there are several.", kind="free"
     )
 
 

@@ -16,9 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pydantic import Field
-
-from minimind.config import Config, flatten, load, nearest, options
+from minimind.config import REQUIRED, Config, flatten, load, nearest, option, options
 from minimind.errors import ConfigError, RunError, UserError
 from minimind.stages import VERBS, load_stage
 from minimind.storage.run import set_aside
@@ -35,13 +33,13 @@ class RunConfig(Config):
     positional: ClassVar[str] = "folder"
     rest: ClassVar[str] = "overrides"
 
-    folder: Path = Field(description="The folder of recipes.")
-    from_verb: str | None = Field(None, alias="from", description="Start at this stage, and repeat what is complete.")
-    ledger: Path | None = Field(
-        None, description="Where complete stages are noted; by default runs/NAME/stages.json, NAME being the folder's."
+    folder: Path = option(REQUIRED, "The folder of recipes.")
+    from_verb: str | None = option(None, "Start at this stage, and repeat what is complete.", alias="from")
+    ledger: Path | None = option(
+        None, "Where complete stages are noted; by default runs/NAME/stages.json, NAME being the folder's."
     )
-    overrides: dict[str, list[str]] = Field(
-        {}, description="Any option of one of the stages, as in --pretrain.train.steps 100; it wins over the recipe."
+    overrides: dict[str, list[str]] = option(
+        {}, "Any option of one of the stages, as in --pretrain.train.steps 100; it wins over the recipe."
     )
 
 

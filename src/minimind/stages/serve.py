@@ -13,9 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import Field
-
-from minimind.config import Config
+from minimind.config import REQUIRED, Config, option
 from minimind.errors import CheckpointError, ConfigError
 from minimind.generation.sampling import Sampling
 from minimind.storage.checkpoint import find_checkpoint, load_model
@@ -34,23 +32,21 @@ class ServeConfig(Config):
 
     positional: ClassVar[str] = "model"
 
-    model: Path = Field(description="A run folder, a checkpoint, or a Hugging Face folder.")
-    adapters: list[Path] = Field([], description="LoRA runs or PEFT folders, each served as a model of its own.")
-    runs: Path | None = Field(None, description="A folder of runs that the page shows, also while they train.")
-    name: str = Field("", description="What clients call the model; the last part of its path unless given.")
-    host: str = Field("127.0.0.1", description="The address to listen on; any but this machine's own needs a key.")
-    port: int = Field(8000, ge=0, le=65535, description="The port to listen on; 0 takes a free one.")
-    hosts: list[str] = Field([], description="More names by which clients may call this server, such as gpu.lan.")
-    key_env: str = Field("MINIMIND_API_KEY", description="The environment variable with the key clients have to show.")
-    precision: Literal["fp32", "bf16", "int8"] = Field("fp32", description="Of the weights of all blocks.")
-    context: int = Field(
-        4096, ge=2, le=1_000_000, description="Tokens of a prompt and its answer; at most the model's."
-    )
-    max_rows: int = Field(32, ge=1, le=1024, description="Requests answered at once; others wait.")
-    max_queue: int = Field(256, ge=1, le=100_000, description="Requests that may wait; others are told to come later.")
-    prefill_tokens: int = Field(256, ge=2, le=65536, description="Tokens of prompts read in one step.")
-    device: Literal["auto", "cpu", "cuda"] = Field("cpu", description="Where to compute.")
-    sampling: Sampling = Field(Sampling(max_tokens=512), description="How tokens are drawn.")
+    model: Path = option(REQUIRED, "A run folder, a checkpoint, or a Hugging Face folder.")
+    adapters: list[Path] = option([], "LoRA runs or PEFT folders, each served as a model of its own.")
+    runs: Path | None = option(None, "A folder of runs that the page shows, also while they train.")
+    name: str = option("", "What clients call the model; the last part of its path unless given.")
+    host: str = option("127.0.0.1", "The address to listen on; any but this machine's own needs a key.")
+    port: int = option(8000, "The port to listen on; 0 takes a free one.", ge=0, le=65535)
+    hosts: list[str] = option([], "More names by which clients may call this server, such as gpu.lan.")
+    key_env: str = option("MINIMIND_API_KEY", "The environment variable with the key clients have to show.")
+    precision: Literal["fp32", "bf16", "int8"] = option("fp32", "Of the weights of all blocks.")
+    context: int = option(4096, "Tokens of a prompt and its answer; at most the model's.", ge=2, le=1_000_000)
+    max_rows: int = option(32, "Requests answered at once; others wait.", ge=1, le=1024)
+    max_queue: int = option(256, "Requests that may wait; others are told to come later.", ge=1, le=100_000)
+    prefill_tokens: int = option(256, "Tokens of prompts read in one step.", ge=2, le=65536)
+    device: Literal["auto", "cpu", "cuda"] = option("cpu", "Where to compute.")
+    sampling: Sampling = option(Sampling(max_tokens=512), "How tokens are drawn.")
 
 
 def run(config: ServeConfig) -> None:

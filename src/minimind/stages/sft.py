@@ -2,13 +2,11 @@
 
 from pathlib import Path
 
-from pydantic import Field
-
-from minimind.config import FREE, Config
-from minimind.lora import LoraConfig
+from minimind.config import REQUIRED, option
 from minimind.objectives.next_token import NextToken
 from minimind.stages.shared.rows import DataConfig, open_documents, packed_source, packed_validation
 from minimind.stages.shared.samples import answer_samples
+from minimind.stages.shared.training_options import SampledTrainingOptions
 from minimind.storage.checkpoint import fingerprint, load_model
 from minimind.training.fit import fit
 from minimind.training.job import TrainingJob
@@ -18,17 +16,12 @@ from minimind.training.trained_model import TrainedModel
 __all__ = ["SftConfig", "run"]
 
 
-class SftConfig(Config):
+class SftConfig(SampledTrainingOptions):
     """A pretrained model learns to answer: conversations, thinking and tool calls alike."""
 
-    run: Path = Field(json_schema_extra=FREE, description="The run folder; an interrupted run in it goes on.")
-    model: Path = Field(description="The model to start from: a run folder, a checkpoint, or a Hugging Face folder.")
-    data: DataConfig = Field(description="What to learn from.")
-    lora: LoraConfig | None = Field(None, description="Train an adapter in place of the model.")
-    train: TrainConfig = Field(TrainConfig(), description="How to train.")
-    sample_prompts: list[str] = Field(
-        ["Who are you?", "你是谁？"], json_schema_extra=FREE, description="Questions to answer at each validation."
-    )
+    model: Path = option(REQUIRED, "The model to start from: a run folder, a checkpoint, or a Hugging Face folder.")
+    data: DataConfig = option(REQUIRED, "What to learn from.")
+    train: TrainConfig = TrainConfig()
 
 
 def run(config: SftConfig) -> None:

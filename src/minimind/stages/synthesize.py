@@ -15,9 +15,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pydantic import Field
-
-from minimind.config import Config
+from minimind.config import REQUIRED, Config, option
 from minimind.data.prompts import read_prompts
 from minimind.errors import ConfigError, DataError, UserError
 from minimind.generation.generate import complete
@@ -39,15 +37,15 @@ WAIT_SECONDS = (1, 4, 16, 64)
 class SynthesizeConfig(Config):
     """A teacher's answers to prompts, as rows that `minimind sft` learns from."""
 
-    source: list[str] = Field(min_length=1, description="Conversations; a last answer in them is left out.")
-    out: Path = Field(description="The jsonl file to write; prompts that it answers already are not asked again.")
-    model: Path | None = Field(None, description="The teacher: a run folder, a checkpoint, or a Hugging Face folder.")
-    endpoint: Endpoint | None = Field(None, description="The teacher, where it is a server.")
-    thinking: bool = Field(False, description="Ask for reasoning, and keep it.")
-    max_prompts: int | None = Field(None, ge=1, description="Ask at most so many.")
-    batch_size: int = Field(16, ge=1, description="Prompts asked at once.")
-    max_bad_rows: int = Field(0, ge=0, description="How many broken rows may be skipped.")
-    sampling: Sampling = Field(Sampling(), description="How the teacher answers.")
+    source: list[str] = option(REQUIRED, "Conversations; a last answer in them is left out.", min_length=1)
+    out: Path = option(REQUIRED, "The jsonl file to write; prompts that it answers already are not asked again.")
+    model: Path | None = option(None, "The teacher: a run folder, a checkpoint, or a Hugging Face folder.")
+    endpoint: Endpoint | None = option(None, "The teacher, where it is a server.")
+    thinking: bool = option(False, "Ask for reasoning, and keep it.")
+    max_prompts: int | None = option(None, "Ask at most so many.", ge=1)
+    batch_size: int = option(16, "Prompts asked at once.", ge=1)
+    max_bad_rows: int = option(0, "How many broken rows may be skipped.", ge=0)
+    sampling: Sampling = option(Sampling(), "How the teacher answers.")
 
 
 def run(config: SynthesizeConfig) -> None:

@@ -7,9 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
-
-from minimind.config import FREE, Config, to_toml
+from minimind.config import REQUIRED, Config, option, to_toml
 from minimind.errors import DataError
 
 if TYPE_CHECKING:
@@ -24,19 +22,17 @@ _SAMPLE_CHARACTERS = 200_000
 class TokenizerConfig(Config):
     """A byte-level BPE vocabulary: 36 reserved tokens, 256 bytes, and merges learnt from the texts."""
 
-    source: list[str] = Field(
-        description="Where texts come from: files, folders, globs, hf://owner/name or builtin://texts.", min_length=1
+    source: list[str] = option(
+        REQUIRED, "Where texts come from: files, folders, globs, hf://owner/name or builtin://texts.", min_length=1
     )
-    out: Path = Field(json_schema_extra=FREE, description="The folder to write.")
-    vocab_size: int = Field(6400, ge=292, description="Tokens in all.")
-    pattern: Literal["qwen2", "gpt2"] = Field(
-        "qwen2", description="How texts are cut into words before merging; qwen2 cuts numbers into digits."
+    out: Path = option(REQUIRED, "The folder to write.", kind="free")
+    vocab_size: int = option(6400, "Tokens in all.", ge=292)
+    pattern: Literal["qwen2", "gpt2"] = option(
+        "qwen2", "How texts are cut into words before merging; qwen2 cuts numbers into digits."
     )
-    add_prefix_space: bool = Field(False, description="Put a space before each text, as some gpt2 vocabularies do.")
-    text_column: str = Field("text", description="The column of a row that holds its text.")
-    max_bytes: int = Field(
-        100_000_000, ge=1, description="At most this much text is read, the sources sharing it equally."
-    )
+    add_prefix_space: bool = option(False, "Put a space before each text, as some gpt2 vocabularies do.")
+    text_column: str = option("text", "The column of a row that holds its text.")
+    max_bytes: int = option(100_000_000, "At most this much text is read, the sources sharing it equally.", ge=1)
 
 
 def run(config: TokenizerConfig) -> None:

@@ -11,11 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
-
-from minimind.config import Config, nearest
+from minimind.config import Config, nearest, option
 from minimind.errors import ConfigError, UserError
 from minimind.generation.sampling import Sampling
 from minimind.remote.endpoint import Endpoint
@@ -32,9 +30,8 @@ __all__ = ["ChatConfig", "run"]
 
 @dataclass(frozen=True)
 class _Server(Endpoint):
-    # Options and their words are the endpoint's; only that --url may stand for this one.
-    __doc__ = Endpoint.__doc__
-    url: str = ""
+    # --url may stand for it.
+    url: Annotated[str, "Such as https://host/v1."] = ""
 
 
 class ChatConfig(Config):
@@ -43,19 +40,19 @@ class ChatConfig(Config):
 
     positional: ClassVar[str] = "model"
 
-    model: Path | None = Field(None, description="A run folder, a checkpoint, or a Hugging Face folder.")
-    url: str = Field("", description="A server that answers in place of a model here, such as https://host/v1.")
-    endpoint: _Server | None = Field(None, description="More to say of the server; its url may stand here, too.")
-    adapters: list[Path] = Field(
-        [], description="LoRA runs or PEFT folders; the first is in use until /adapter chooses another, or none."
+    model: Path | None = option(None, "A run folder, a checkpoint, or a Hugging Face folder.")
+    url: str = option("", "A server that answers in place of a model here, such as https://host/v1.")
+    endpoint: _Server | None = option(None, "More to say of the server; its url may stand here, too.")
+    adapters: list[Path] = option(
+        [], "LoRA runs or PEFT folders; the first is in use until /adapter chooses another, or none."
     )
-    system: str = Field("", description="The system prompt.")
-    thinking: bool = Field(False, description="Let the model think before it answers.")
-    tools: list[str] = Field([], description=f"Tools the model may call: {', '.join(TOOLS)}.")
-    max_rounds: int = Field(5, ge=1, description="How often the model may call tools in one turn.")
-    history: Path | None = Field(None, description="A file that keeps what you typed, for the arrow keys next time.")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where to compute.")
-    sampling: Sampling = Field(Sampling(max_tokens=512), description="How answers are drawn.")
+    system: str = option("", "The system prompt.")
+    thinking: bool = option(False, "Let the model think before it answers.")
+    tools: list[str] = option([], f"Tools the model may call: {', '.join(TOOLS)}.")
+    max_rounds: int = option(5, "How often the model may call tools in one turn.", ge=1)
+    history: Path | None = option(None, "A file that keeps what you typed, for the arrow keys next time.")
+    device: Literal["auto", "cpu", "cuda"] = option("auto", "Where to compute.")
+    sampling: Sampling = option(Sampling(max_tokens=512), "How answers are drawn.")
 
 
 def run(config: ChatConfig) -> None:

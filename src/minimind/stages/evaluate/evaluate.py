@@ -3,9 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import Field
-
-from minimind.config import FREE, Config
+from minimind.config import REQUIRED, Config, option
 from minimind.errors import ConfigError
 from minimind.generation.sampling import Sampling
 
@@ -25,44 +23,37 @@ class EvaluateConfig(Config):
 
     positional: ClassVar[str] = "model"
 
-    model: Path = Field(description="A run folder, a checkpoint, or a Hugging Face model folder.")
-    adapter: Path | None = Field(default=None, description="A LoRA run or a PEFT folder, to use with the model.")
-    text: list[str] = Field(
-        default=[],
-        description="Held-out text: a folder that `minimind prepare` wrote (its validation part is scored, and its "
+    model: Path = option(REQUIRED, "A run folder, a checkpoint, or a Hugging Face model folder.")
+    adapter: Path | None = option(None, "A LoRA run or a PEFT folder, to use with the model.")
+    text: list[str] = option(
+        [],
+        "Held-out text: a folder that `minimind prepare` wrote (its validation part is scored, and its "
         "training part feeds the baselines), or files, folders, globs, hf://owner/name.",
     )
-    questions: list[str] = Field(
-        default=[], description='Rows {"conversations", "answer", "kind"}: files, or builtin://questions.'
+    questions: list[str] = option([], 'Rows {"conversations", "answer", "kind"}: files, or builtin://questions.')
+    answers: list[str] = option(
+        [], "Conversations whose last message, gt or answer is right: answered --samples times, for pass@k."
     )
-    answers: list[str] = Field(
-        default=[],
-        description="Conversations whose last message, gt or answer is right: answered --samples times, for pass@k.",
+    tool_calls: list[str] = option(
+        [], "Conversations with tools and recorded calls: each call is asked for again, greedily."
     )
-    tool_calls: list[str] = Field(
-        default=[], description="Conversations with tools and recorded calls: each call is asked for again, greedily."
+    samples: int = option(8, "Answers drawn to each question of --answers.", ge=1, le=1000)
+    sampling: Sampling = option(Sampling(), "How --answers are drawn; max_tokens bounds --tool_calls, too.")
+    pairs: list[str] = option(
+        [], 'Rows {"good", "bad", "field"}: which sentence does the model find likelier? As BLiMP.'
     )
-    samples: int = Field(default=8, ge=1, le=1000, description="Answers drawn to each question of --answers.")
-    sampling: Sampling = Field(Sampling(), description="How --answers are drawn; max_tokens bounds --tool_calls, too.")
-    pairs: list[str] = Field(
-        default=[], description='Rows {"good", "bad", "field"}: which sentence does the model find likelier? As BLiMP.'
-    )
-    choices: list[str] = Field(
-        default=[],
-        description='Rows {"question", "choices", "answer", "subject"}, or as in C-Eval, CMMLU, ARC, HellaSwag: asked '
+    choices: list[str] = option(
+        [],
+        'Rows {"question", "choices", "answer", "subject"}, or as in C-Eval, CMMLU, ARC, HellaSwag: asked '
         "by letter and by continuation.",
     )
-    max_documents: int = Field(default=2000, ge=1, description="Score at most this many documents.")
-    max_tokens: int = Field(default=1024, ge=2, description="Score at most this many tokens of a document.")
-    baseline: Path | None = Field(
-        default=None,
-        json_schema_extra=FREE,
-        description="An evaluation.json to compare with: the differences, and which of them exceed noise.",
+    max_documents: int = option(2000, "Score at most this many documents.", ge=1)
+    max_tokens: int = option(1024, "Score at most this many tokens of a document.", ge=2)
+    baseline: Path | None = option(
+        None, "An evaluation.json to compare with: the differences, and which of them exceed noise.", kind="free"
     )
-    out: Path | None = Field(
-        default=None,
-        json_schema_extra=FREE,
-        description="The file to write; by default evaluation.json where MODEL, or the adapter, is a run folder.",
+    out: Path | None = option(
+        None, "The file to write; by default evaluation.json where MODEL, or the adapter, is a run folder.", kind="free"
     )
 
 

@@ -12,9 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
-
-from minimind.config import Config
+from minimind.config import REQUIRED, Config, option
 from minimind.errors import UserError
 from minimind.generation.sampling import Sampling
 from minimind.stages.generate.continuations import Continuation, Continuer
@@ -34,20 +32,18 @@ class GenerateConfig(Config):
 
     positional: ClassVar[str] = "model"
 
-    model: Path = Field(description="A run folder, a checkpoint, or a Hugging Face folder.")
-    adapter: Path | None = Field(None, description="A LoRA run or a PEFT folder, to use with the model.")
-    prompt: list[str] = Field([], description="Texts to continue.")
-    source: list[str] = Field(
-        [], description="Prompts: .txt with one in each line, or jsonl rows with prompt, text or messages."
+    model: Path = option(REQUIRED, "A run folder, a checkpoint, or a Hugging Face folder.")
+    adapter: Path | None = option(None, "A LoRA run or a PEFT folder, to use with the model.")
+    prompt: list[str] = option([], "Texts to continue.")
+    source: list[str] = option([], "Prompts: .txt with one in each line, or jsonl rows with prompt, text or messages.")
+    out: Path | None = option(
+        None, "A jsonl file to write, in the order of the prompts; the same command goes on with it."
     )
-    out: Path | None = Field(
-        None, description="A jsonl file to write, in the order of the prompts; the same command goes on with it."
-    )
-    chat: bool = Field(False, description="Take each prompt as a user's question, as `minimind chat` does.")
-    thinking: bool = Field(False, description="Let the model think before it answers a question.")
-    batch_size: int = Field(16, ge=1, description="Prompts computed at once.")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where to compute.")
-    sampling: Sampling = Field(Sampling(), description="How tokens are drawn.")
+    chat: bool = option(False, "Take each prompt as a user's question, as `minimind chat` does.")
+    thinking: bool = option(False, "Let the model think before it answers a question.")
+    batch_size: int = option(16, "Prompts computed at once.", ge=1)
+    device: Literal["auto", "cpu", "cuda"] = option("auto", "Where to compute.")
+    sampling: Sampling = option(Sampling(), "How tokens are drawn.")
 
 
 def run(config: GenerateConfig) -> None:

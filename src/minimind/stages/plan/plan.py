@@ -9,9 +9,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import Field
-
-from minimind.config import Config
+from minimind.config import REQUIRED, Config, option
 
 if TYPE_CHECKING:
     from minimind.report.plan import Cost, Memory
@@ -34,16 +32,14 @@ class PlanConfig(Config):
     positional: ClassVar[str] = "recipe"
     rest: ClassVar[str] = "overrides"
 
-    recipe: Path = Field(description="A recipe for pretrain or sft, such as a run's own recipe.toml.")
-    verb: str | None = Field(default=None, description="The stage it is for, where its name does not say so.")
-    tokens: int | None = Field(
-        default=None, ge=1, description="Tokens of the training data, where they are not prepared yet."
-    )
-    probe_seconds: float = Field(default=20.0, ge=0, description="Time steps for about so long; at least 3 are.")
-    memory_gb: float | None = Field(default=None, gt=0, description="Say what to change to fit into so many GB.")
-    hours: float | None = Field(default=None, gt=0, description="Say what to change to end within so many hours.")
-    price_per_hour: float | None = Field(default=None, gt=0, description="What an hour of this machine costs.")
-    overrides: dict[str, list[str]] = Field(default={}, description="Any option of the recipe; it wins over it.")
+    recipe: Path = option(REQUIRED, "A recipe for pretrain or sft, such as a run's own recipe.toml.")
+    verb: str | None = option(None, "The stage it is for, where its name does not say so.")
+    tokens: int | None = option(None, "Tokens of the training data, where they are not prepared yet.", ge=1)
+    probe_seconds: float = option(20.0, "Time steps for about so long; at least 3 are.", ge=0)
+    memory_gb: float | None = option(None, "Say what to change to fit into so many GB.", gt=0)
+    hours: float | None = option(None, "Say what to change to end within so many hours.", gt=0)
+    price_per_hour: float | None = option(None, "What an hour of this machine costs.", gt=0)
+    overrides: dict[str, list[str]] = option({}, "Any option of the recipe; it wins over it.")
 
 
 def run(config: PlanConfig) -> None:

@@ -9,16 +9,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from minimind.config import DATA, FREE, Config
+from minimind.config import REQUIRED, Config, option
 from minimind.data.prompts import Prompt, fingerprint_of, read_prompts
 from minimind.errors import ConfigError, DataError
 from minimind.evals.pass_at_k import pass_at_k
 from minimind.generation.sampling import Sampling
 from minimind.interfaces import Batch, Objective, Source
-from minimind.lora import LoraConfig
 from minimind.model import Transformer
 from minimind.objectives.actor_critic import ActorCritic, values
 from minimind.objectives.logprobs import batch_logprobs
@@ -30,6 +28,7 @@ from minimind.rl.rewards import Rewards, parse_rewards
 from minimind.rl.rollout_source import RolloutSettings, RolloutSource
 from minimind.rl.rollouts import Sampler
 from minimind.rl.traces import TraceWriter
+from minimind.stages.shared.training_options import TrainingOptions
 from minimind.storage.checkpoint import fingerprint, load_model
 from minimind.terminal.tables import show_bad_row
 from minimind.text.conversation import render_prompt
@@ -46,77 +45,68 @@ __all__ = ["PolicyConfig", "PromptConfig", "RolloutConfig", "ServerConfig", "fit
 class PromptConfig(Config):
     """What is asked."""
 
-    source: list[str] = Field(
-        json_schema_extra=DATA, min_length=1, description="Rows of conversations, the last answer left out, with gt."
+    source: list[str] = option(
+        REQUIRED, "Rows of conversations, the last answer left out, with gt.", kind="data", min_length=1
     )
-    valid: list[str] = Field(default=[], json_schema_extra=DATA, description="Prompts to measure the pass rate on.")
-    max_valid: int = Field(default=200, ge=1, json_schema_extra=DATA, description="Measure on at most so many.")
-    valid_samples: int = Field(default=8, ge=1, json_schema_extra=DATA, description="Answers to each; k of pass@k.")
-    context: int = Field(default=1024, ge=2, json_schema_extra=DATA, description="Tokens of a prompt and its answers.")
-    thinking_share: float = Field(default=0.0, ge=0, le=1, description="Share of prompts that ask for thinking.")
-    max_bad_rows: int = Field(
-        default=0, ge=0, json_schema_extra=DATA, description="How many broken rows may be skipped."
-    )
+    valid: list[str] = option([], "Prompts to measure the pass rate on.", kind="data")
+    max_valid: int = option(200, "Measure on at most so many.", kind="data", ge=1)
+    valid_samples: int = option(8, "Answers to each; k of pass@k.", kind="data", ge=1)
+    context: int = option(1024, "Tokens of a prompt and its answers.", kind="data", ge=2)
+    thinking_share: float = option(0.0, "Share of prompts that ask for thinking.", ge=0, le=1)
+    max_bad_rows: int = option(0, "How many broken rows may be skipped.", kind="data", ge=0)
 
 
 class RolloutConfig(Config):
     """How answers are sampled and scored."""
 
-    prompts: int = Field(default=16, ge=1, description="Prompts of a step, over all ranks.")
-    group: int = Field(default=8, ge=1, description="Answers to each prompt.")
-    updates: int = Field(default=1, ge=1, description="Optimiser updates on each set of answers.")
-    max_tokens: int = Field(default=256, ge=1, description="The longest answer.")
-    temperature: float = Field(default=1.0, gt=0, description="Of sampling, and of the probabilities that are learnt.")
-    rewards: list[str] = Field(
-        default=["number"],
-        min_length=1,
-        description="number, format, length, repetition, tools, exact, module:function or https://..., each with "
+    prompts: int = option(16, "Prompts of a step, over all ranks.", ge=1)
+    group: int = option(8, "Answers to each prompt.", ge=1)
+    updates: int = option(1, "Optimiser updates on each set of answers.", ge=1)
+    max_tokens: int = option(256, "The longest answer.", ge=1)
+    temperature: float = option(1.0, "Of sampling, and of the probabilities that are learnt.", gt=0)
+    rewards: list[str] = option(
+        ["number"],
+        "number, format, length, repetition, tools, exact, module:function or https://..., each with "
         "=WEIGHT where that is not 1. The first one's full mark is a pass.",
+        min_length=1,
     )
-    reward_timeout_seconds: float = Field(
-        default=10.0, gt=0, description="An answer whose reward takes longer is dropped and counted."
-    )
-    drop_unfinished: bool = Field(default=False, description="Drop answers that were cut, in place of scoring them.")
-    batch_size: int = Field(default=64, ge=1, json_schema_extra=FREE, description="Answers sampled at once.")
-    trace_every: int = Field(default=1, ge=1, json_schema_extra=FREE, description="Sets of answers between those kept.")
+    reward_timeout_seconds: float = option(10.0, "An answer whose reward takes longer is dropped and counted.", gt=0)
+    drop_unfinished: bool = option(False, "Drop answers that were cut, in place of scoring them.")
+    batch_size: int = option(64, "Answers sampled at once.", kind="free", ge=1)
+    trace_every: int = option(1, "Sets of answers between those kept.", kind="free", ge=1)
 
 
 class ServerConfig(Config):
     """Who samples, where that is not this process: vLLM or SGLang, fed with model folders."""
 
-    url: str = Field(json_schema_extra=FREE, description="Of the server, such as http://localhost:8000.")
-    name: str = Field(default="policy", json_schema_extra=FREE, description="What the server calls the model.")
-    kind: Literal["vllm", "sglang"] = Field(default="vllm", json_schema_extra=FREE, description="Which of them it is.")
+    url: str = option(REQUIRED, "Of the server, such as http://localhost:8000.", kind="free")
+    name: str = option("policy", "What the server calls the model.", kind="free")
+    kind: Literal["vllm", "sglang"] = option("vllm", "Which of them it is.", kind="free")
 
 
-class PolicyConfig(Config):
+class PolicyConfig(TrainingOptions):
     """What all stages that sample from the policy have."""
 
-    run: Path = Field(json_schema_extra=FREE, description="The run folder; an interrupted run in it goes on.")
-    model: Path = Field(description="The model to start from.")
-    data: PromptConfig = Field(description="What is asked.")
-    rollout: RolloutConfig = Field(default=RolloutConfig(), description="How answers are sampled and scored.")
-    server: ServerConfig | None = Field(default=None, description="Who samples, where that is not this process.")
-    lora: LoraConfig | None = Field(default=None, description="Train an adapter in place of the model.")
-    train: UpdateConfig = Field(
-        default=UpdateConfig(
-            optimizer="adamw",
-            lr=1e-4,
-            embedding_lr=1e-4,
-            beta1=0.9,
-            beta2=0.99,
-            warmup_steps=5,
-            cooldown=0.0,
-            # A set of answers is long: 128 of them took 6.4 GB at a width of 256 in one batch, and 2.9 in four.
-            accumulate=4,
-            # Equal rewards must not move a policy, a mixture's either.
-            router_coefficient=0.0,
-            compile="off",
-            log_every=1,
-            valid_every=20,
-            checkpoint_every=20,
-        ),
-        description="How to train.",
+    model: Path = option(REQUIRED, "The model to start from.")
+    data: PromptConfig = option(REQUIRED, "What is asked.")
+    rollout: RolloutConfig = option(RolloutConfig(), "How answers are sampled and scored.")
+    server: ServerConfig | None = option(None, "Who samples, where that is not this process.")
+    train: UpdateConfig = UpdateConfig(
+        optimizer="adamw",
+        lr=1e-4,
+        embedding_lr=1e-4,
+        beta1=0.9,
+        beta2=0.99,
+        warmup_steps=5,
+        cooldown=0.0,
+        # A set of answers is long: 128 of them took 6.4 GB at a width of 256 in one batch, and 2.9 in four.
+        accumulate=4,
+        # Equal rewards must not move a policy, a mixture's either.
+        router_coefficient=0.0,
+        compile="off",
+        log_every=1,
+        valid_every=20,
+        checkpoint_every=20,
     )
 
 

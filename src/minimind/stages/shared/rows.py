@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from pydantic import Field
 
-from minimind.config import DATA, Config
+from minimind.config import REQUIRED, Config, option
 from minimind.data.files import find_files
 from minimind.data.loader import Documents, PackedRows, Subset, plan_rows
 from minimind.data.shards import ShardSet, open_prepared
@@ -30,14 +29,13 @@ VALID_BATCH_TOKENS = 4096
 class DataConfig(Config):
     """What a stage learns from."""
 
-    source: list[str] = Field(
-        json_schema_extra=DATA,
+    source: list[str] = option(
+        REQUIRED,
+        "A folder that `minimind prepare` wrote; or files, folders, globs, hf://owner/name, builtin://name.",
+        kind="data",
         min_length=1,
-        description="A folder that `minimind prepare` wrote; or files, folders, globs, hf://owner/name, builtin://name.",
     )
-    context: int = Field(
-        1024, ge=2, json_schema_extra=DATA, description="Tokens of a row; a longer document is split over several."
-    )
+    context: int = option(1024, "Tokens of a row; a longer document is split over several.", kind="data", ge=2)
 
 
 def open_documents(data: DataConfig, tokenizer: Tokenizer, folder: Path) -> tuple[ShardSet, ShardSet | None]:
