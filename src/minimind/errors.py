@@ -8,7 +8,8 @@ UserError                 anything the command line prints without a traceback
 ├── RunError              a run folder: in use, missing, written by another recipe
 └── TrainingError         a run that cannot go on: no weight in a step, losses that stay NaN
 
-A mistake of the programmer is an `assert`, never one of these.
+A mistake of the programmer is an `assert`, never one of these. A message may hold what a stranger wrote, the name of a
+file or of a tensor; it is made printable there, as it is wherever else it is shown.
 """
 
 __all__ = [
@@ -19,11 +20,25 @@ __all__ = [
     "TokenizerError",
     "TrainingError",
     "UserError",
+    "printable",
 ]
+
+# Control characters but newline and tab, halves of characters, and marks that turn the direction of what follows.
+SHOWN = {code: 0x2400 + code for code in range(32) if code not in (9, 10)} | {0x7F: 0x2421}
+SHOWN |= dict.fromkeys([*range(0x80, 0xA0), *range(0x2028, 0x202F), *range(0x2066, 0x206A)], 0xFFFD)
+SHOWN |= dict.fromkeys([*range(0xD800, 0xE000), 0xFFFE, 0xFFFF], 0xFFFD)
+
+
+def printable(text: str) -> str:
+    """Text of a stranger as a terminal or a page may show it: nothing in it clears the screen or forges a line."""
+    return text.translate(SHOWN)
 
 
 class UserError(Exception):
     """Something its reader can mend; the message is one line and complete."""
+
+    def __init__(self, message: object) -> None:
+        super().__init__(printable(str(message)))
 
 
 class ConfigError(UserError):

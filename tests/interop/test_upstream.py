@@ -9,7 +9,7 @@ from tests.interop.tiny_models import tiny_model
 from torch import Tensor
 
 from minimind.errors import CheckpointError
-from minimind.interop.upstream import UpstreamShape, is_upstream_lora, load_upstream, load_upstream_lora
+from minimind.interop.upstream import UpstreamShape, load_upstream, load_upstream_lora
 from minimind.lora import lora_weights, merge_lora
 from minimind.model import ModelConfig, Transformer
 from minimind.text.tokenizer import Tokenizer
@@ -127,7 +127,6 @@ def test_an_adapter_counts_once_beside_its_layers(tokenizer: Tokenizer, tmp_path
 
     config = load_upstream_lora(tmp_path / "x.pth", model)
 
-    assert is_upstream_lora(tmp_path / "x.pth")
     assert (config.rank, config.scale, config.targets) == (4, 1.0, ("q_proj", "o_proj"))
     assert len(lora_weights(model)) == len(weights) == 8
     merge_lora(model)

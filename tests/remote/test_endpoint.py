@@ -142,7 +142,7 @@ def test_leaving_a_stream_closes_the_connection(server: ScriptedServer) -> None:
 
 def test_a_reply_that_is_no_stream_is_quoted(server: ScriptedServer) -> None:
     server.say(Sent((b"<html>Hello\x1b[2J",), kind="text/html"))
-    with pytest.raises(UserError, match=r"the reply is text/html, expected text/event-stream: <html>Hello\ufffd\[2J$"):
+    with pytest.raises(UserError, match=r"the reply is text/html, expected text/event-stream: <html>Hello␛\[2J$"):
         texts(endpoint(server))
 
 
@@ -156,7 +156,7 @@ def test_garbage_in_place_of_http_is_a_line() -> None:
 
         thread = threading.Thread(target=serve)
         thread.start()
-        with pytest.raises(UserError, match="cannot be asked: \ufffd]0;owned\ufffd garbage") as error:
+        with pytest.raises(UserError, match="cannot be asked: ␛]0;owned␇ garbage") as error:
             texts(Endpoint(f"http://127.0.0.1:{listener.getsockname()[1]}/v1", "x", timeout_seconds=5))
         thread.join()
     assert str(error.value).isprintable()
@@ -166,7 +166,7 @@ def test_what_a_server_says_cannot_control_a_terminal(server: ScriptedServer) ->
     server.say(plain('{"error": {"message": "\\u001b[2J\\u202eno\\n你好"}}'.encode(), 500))
     with pytest.raises(UserError) as error:
         endpoint(server).answer(QUESTION, [], Sampling())
-    assert "answered 500: \ufffd[2J\ufffdno 你好; " in str(error.value) and str(error.value).isprintable()
+    assert "answered 500: ␛[2J\ufffdno 你好; " in str(error.value) and str(error.value).isprintable()
 
 
 def test_nobody_is_sent_elsewhere_with_the_key(server: ScriptedServer) -> None:
@@ -189,7 +189,7 @@ def test_the_only_model_needs_no_name(server: ScriptedServer) -> None:
     ("reply", "message"),
     [
         (models(), "the models are none; choose one"),
-        (models("a", "b\x1b"), "the models are a, b\ufffd; choose one with --endpoint.name"),
+        (models("a", "b\x1b"), "the models are a, b␛; choose one with --endpoint.name"),
         (models(*map(str, range(30))), f"the models are {', '.join(map(str, range(20)))} and 10 more; choose one"),
         (plain(b'{"data": 5}'), "lists no models"),
         (plain(b"[]"), "lists no models"),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from minimind.errors import CheckpointError
-from minimind.storage.folder import MANIFEST, verify_folder, write_folder
+from minimind.storage.folder import MANIFEST, verify_folder, write_file, write_folder
 
 
 def fill_with(text: str) -> Callable[[Path], None]:
@@ -39,6 +39,18 @@ def fail_at(monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...], number: int
     for name in names:
         monkeypatch.setattr(os, name, failing(name))
     return calls
+
+
+def test_a_file_is_replaced_at_once_or_stays_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_file(tmp_path / "x", "old")
+    write_file(tmp_path / "x", "new 你好")
+    assert (tmp_path / "x").read_text(encoding="utf-8") == "new 你好"
+    for number in (1, 2):
+        with monkeypatch.context() as patch:
+            fail_at(patch, ("fsync", "replace"), number)
+            with pytest.raises(OSError):
+                write_file(tmp_path / "x", b"newer")
+        assert (tmp_path / "x").read_text(encoding="utf-8") == "new 你好"
 
 
 def test_what_is_written_verifies_and_nothing_else_is_left(tmp_path: Path) -> None:

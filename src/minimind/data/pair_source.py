@@ -6,7 +6,6 @@ and the model itself is no longer held.
 """
 
 import hashlib
-import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +19,7 @@ from torch import Tensor
 from minimind.data.pairs import Pairs
 from minimind.errors import DataError
 from minimind.interfaces import Batch, PairBatch
+from minimind.storage.folder import write_file
 
 __all__ = ["PairSource", "collate_pairs", "load_reference", "reference_logprobs", "save_reference"]
 
@@ -129,11 +129,9 @@ def save_reference(path: Path, reference: np.ndarray, *, pairs: str, model: str)
     Errors: DataError
     """
     facts = {"pairs": pairs, "model": model, "sha256": hashlib.sha256(reference.tobytes()).hexdigest()}
-    temporary = path.with_name(f"{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(save({"reference": reference}, metadata=facts))
-        os.replace(temporary, path)
+        write_file(path, save({"reference": reference}, metadata=facts))
     except OSError as error:
         raise DataError(f"{path}: cannot be written: {error.strerror or error}; choose another disk") from error
 

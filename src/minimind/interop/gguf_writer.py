@@ -82,7 +82,7 @@ def write_gguf(path: Path, model: Transformer, tokenizer: Tokenizer, *, kind: Gg
     try:
         from gguf import GGUFWriter
     except ImportError:
-        raise CheckpointError("writing a GGUF file needs gguf: pip install 'minimind[export]'") from None
+        raise CheckpointError("writing a GGUF file needs gguf: pip install 'minimind[gguf]'") from None
     writer = GGUFWriter(path, gguf_architecture(model.config))
     _add_values(writer, model.config, kind, name)
     _add_tokenizer(writer, tokenizer, model.config.vocab_size, f"{path.name}: tokenizer")

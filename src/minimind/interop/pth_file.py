@@ -1,17 +1,16 @@
-"""A .pth file of tensors, read without running the program that is in it.
+"""A .pth file of tensors, read by torch once it is certain that there is nothing else in it.
 
 torch.save writes a zip archive, uncompressed: `data.pkl` is a program for a stack machine that builds the dictionary
-(a pickle), and `data/0`, `data/1`, ... hold the numbers. To run a pickle is to trust it: it may call anything. A plain
-dictionary of tensors needs some thirty instructions and five names, so these are followed here one by one, as data, and
-the first that is another ends the reading. Sizes are compared with the archive's before a number is read.
-Next: `upstream.py`, which says what the tensors mean.
+(a pickle), and `data/0`, `data/1`, ... hold the numbers. `torch.load(weights_only=True)` follows the program and calls
+only what builds tensors and their kin; some of that costs whatever the file says, such as `bytearray(10**12)`, and no
+size is compared with the archive's. So the directory and the names in the program are looked at before, and what was
+built after. The numbers stay in the file until one is read. Next: `upstream.py`, which says what the tensors mean.
 """
 
 import pickletools
 import struct
+import warnings
 import zipfile
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,49 +19,33 @@ from torch import Tensor
 
 from minimind.errors import CheckpointError
 
-__all__ = ["PthFile", "PthTensor"]
+__all__ = ["PthFile"]
 
 # A dictionary of a thousand tensors is a program of 150 kB.
-MAX_PROGRAM_BYTES = 1 << 20
+MAX_PROGRAM_BYTES = 1 << 18
 MAX_ENTRIES = 1 << 14
 MAX_DIRECTORY_BYTES = 4 << 20
 
-TYPES = {
-    "torch.HalfStorage": torch.float16,
-    "torch.BFloat16Storage": torch.bfloat16,
-    "torch.FloatStorage": torch.float32,
-    "torch.DoubleStorage": torch.float64,
+TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+# What a dictionary of such tensors needs.
+NAMES = {
+    *(f"torch {kind}Storage" for kind in ("Half", "BFloat16", "Float", "Double")),
+    "collections OrderedDict",
+    "torch._utils _rebuild_tensor_v2",
+    "torch._utils _rebuild_parameter",
 }
-DICTIONARY = "collections.OrderedDict"
-TENSOR = "torch._utils._rebuild_tensor_v2"
-PARAMETER = "torch._utils._rebuild_parameter"
-NAMES = {*TYPES, DICTIONARY, TENSOR, PARAMETER}
-
-
-@dataclass(frozen=True)
-class PthTensor:
-    """Where a tensor lies.
-
-    entry:   of the archive
-    offset:  in that entry, in bytes
-    """
-
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-    entry: str
-    offset: int
-
-    @property
-    def num_bytes(self) -> int:
-        return torch.Size(self.shape).numel() * self.dtype.itemsize
 
 
 class PthFile:
-    """What a file says it holds, which `open` has compared with what it does hold, and `read` for the numbers."""
+    """What a file holds, which `open` has compared with its directory, and `read` for the numbers.
 
-    def __init__(self, path: Path, tensors: dict[str, PthTensor]) -> None:
+    tensors:  by name, mapped from the file
+    """
+
+    def __init__(self, path: Path, tensors: dict[str, Tensor]) -> None:
         self.path = path
         self.tensors = tensors
+        self._is_intact = False
 
     @classmethod
     def open(cls, path: Path | str) -> "PthFile":
@@ -73,26 +56,32 @@ class PthFile:
         try:
             _require_small_directory(path)
             with zipfile.ZipFile(path) as archive:
-                return cls(path, _tensors(path, archive))
+                entries = _checked_entries(path, archive)
         except OSError as error:
             raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
         except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, struct.error) as error:
             raise CheckpointError(f"{path}: not a whole zip archive as torch.save writes it: {error}") from None
+        return cls(path, _checked_tensors(path, _loaded(path), entries))
 
     def read(self, name: str) -> Tensor:
-        """A tensor as float32. Errors: CheckpointError, also when the archive's checksum or a number is wrong"""
-        tensor = self.tensors[name]
-        try:
-            with zipfile.ZipFile(self.path) as archive:
-                data = bytearray(archive.read(tensor.entry))
-        except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-            raise CheckpointError(f"{self.path}: {name}: cannot be read: {error}") from None
-        count = torch.Size(tensor.shape).numel()
-        numbers = torch.frombuffer(data, dtype=tensor.dtype, count=count, offset=tensor.offset)
-        numbers = numbers.float().view(tensor.shape)
+        """A tensor's numbers as float32. Errors: CheckpointError, also when a checksum or a number is wrong"""
+        self._require_intact()
+        # A copy: a view of the mapped file would change, or crash, with the file.
+        numbers = self.tensors[name].to(torch.float32, copy=True)
         if not torch.isfinite(numbers).all():
             raise CheckpointError(f"{self.path}: {name} has NaN or infinite weights; take another copy of the file")
         return numbers
+
+    def _require_intact(self) -> None:
+        """Compare the checksum of every entry, once; torch compares none."""
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                damaged = None if self._is_intact else archive.testzip()
+        except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+            raise CheckpointError(f"{self.path}: cannot be read: {error}") from None
+        if damaged is not None:
+            raise CheckpointError(f"{self.path}: {damaged} has another checksum; take another copy of the file")
+        self._is_intact = True
 
 
 def _require_small_directory(path: Path) -> None:
@@ -118,16 +107,18 @@ def _require_small_directory(path: Path) -> None:
         )
 
 
-def _tensors(path: Path, archive: zipfile.ZipFile) -> dict[str, PthTensor]:
+def _checked_entries(path: Path, archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    """The entries with numbers in the order of the file, once directory and program are what torch.save writes."""
     entries = {info.filename: info for info in archive.infolist()}
     total = sum(info.file_size for info in entries.values())
-    if len(entries) < len(archive.infolist()) or total > path.stat().st_size:
+    # torch takes names in capitals for the same.
+    if len({name.lower() for name in entries}) < len(archive.infolist()) or total > path.stat().st_size:
         raise CheckpointError(f"{path}: the archive's entries overlap or are there twice; expected each once")
     for name, info in entries.items():
         if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
             raise CheckpointError(f"{path}: {name} is compressed; expected plain entries, as torch.save writes them")
-    programs = [name for name in entries if name.endswith("/data.pkl") and name.count("/") == 1]
-    if len(programs) != 1:
+    programs = [name for name in entries if name.endswith("data.pkl")]
+    if len(programs) != 1 or programs[0].count("/") != 1:
         raise CheckpointError(f"{path}: has {len(programs)} entries NAME/data.pkl; expected one, as torch.save writes")
     folder = programs[0].removesuffix("data.pkl")
     if entries[programs[0]].file_size > MAX_PROGRAM_BYTES:
@@ -135,189 +126,70 @@ def _tensors(path: Path, archive: zipfile.ZipFile) -> dict[str, PthTensor]:
     order = f"{folder}byteorder"
     if order in entries and (entries[order].file_size > 16 or archive.read(order) != b"little"):
         raise CheckpointError(f"{path}: {order} is not little; write the file again on a little-endian machine")
-    sizes = {name.removeprefix(f"{folder}data/"): info.file_size for name, info in entries.items()}
-    machine = _Machine(path, f"{folder}data/", sizes)
-    found = machine.run(archive.read(programs[0]))
-    return _checked(path, found, total)
+    _require_plain_program(path, archive.read(programs[0]))
+    found = [info for name, info in entries.items() if name.startswith(f"{folder}data/")]
+    return sorted(found, key=lambda info: info.header_offset)
 
 
-def _checked(path: Path, found: Any, total: int) -> dict[str, PthTensor]:
+def _require_plain_program(path: Path, program: bytes) -> None:
+    """Every function and class that the program names is needed for a tensor. Nothing is run here."""
+    try:
+        for instruction, value, _ in pickletools.genops(program):
+            if instruction.name == "PROTO" and value != 2:
+                raise CheckpointError(f"{path}: data.pkl has protocol {value}; expected 2, as torch.save writes it")
+            if instruction.name in ("GLOBAL", "INST") and value not in NAMES:
+                raise CheckpointError(
+                    f"{path}: data.pkl names {value.replace(' ', '.'):.120}, which no dictionary of tensors needs; "
+                    "nothing was run, do not load this file with other programs"
+                )
+    except ValueError as error:
+        raise CheckpointError(f"{path}: data.pkl is damaged: {error!s:.120}") from None
+
+
+def _loaded(path: Path) -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.load(str(path), map_location="cpu", weights_only=True, mmap=True)
+    # A damaged program makes torch's reader raise whatever its instructions happen to raise.
+    except Exception as error:
+        reason = " ".join(str(error).partition("WeightsUnpickler error: ")[2].split()) or str(error)
+        raise CheckpointError(f"{path}: data.pkl builds no tensors: {reason.partition(' Check ')[0]:.120}") from None
+
+
+def _checked_tensors(path: Path, found: Any, entries: list[zipfile.ZipInfo]) -> dict[str, Tensor]:
     if not isinstance(found, dict) or not found:
         raise CheckpointError(f"{path}: holds {_what(found)}; expected a dictionary of tensors")
     for name, tensor in found.items():
         if not isinstance(name, str) or len(name) > 256:
             raise CheckpointError(f"{path}: a key is {name!r:.80}; expected the name of a tensor")
-        if not isinstance(tensor, PthTensor):
+        if not isinstance(tensor, Tensor):
             raise CheckpointError(
                 f"{path}: {name!r} is {_what(tensor)}; expected a dictionary of tensors and nothing else, such as the "
                 "weights without the training state"
             )
+        if tensor.dtype not in TYPES or not 1 <= tensor.ndim <= 2 or not tensor.numel() or not tensor.is_contiguous():
+            raise CheckpointError(
+                f"{path}: {name!r} is a {tensor.dtype} of shape {[*tensor.shape]} and strides {tensor.stride()}; "
+                "expected rows of floating-point numbers in order"
+            )
+    # torch begins each storage where its entry begins and believes its size; in order of place they must agree.
+    storages = {s.data_ptr(): s.nbytes() for s in (tensor.untyped_storage() for tensor in found.values())}
+    sizes = [storages[place] for place in sorted(storages)]
+    if sizes != [info.file_size for info in entries]:
+        wrong = [info.filename for info, size in zip(entries, sizes, strict=False) if info.file_size != size]
+        raise CheckpointError(
+            f"{path}: {len(sizes)} tensors' numbers for {len(entries)} entries, and sizes that differ from "
+            f"{wrong[0] if wrong else 'the last'} on; expected one for each, of the same size"
+        )
     # Many names may share one entry, as tied weights do; a few bytes must not become many gigabytes.
-    claimed = sum(tensor.num_bytes for tensor in found.values())
+    claimed, total = sum(tensor.nbytes for tensor in found.values()), sum(sizes)
     if claimed > 2 * total:
         raise CheckpointError(
             f"{path}: tensors of {claimed:,} bytes in a file of {total:,}; expected each its own bytes"
         )
-    return found
-
-
-class _Machine:
-    """Follows the instructions of a pickle that are needed for tensors, and knows no way to call anything.
-
-    folder:  of the archive, in which the numbers are
-    sizes:   of the entries there, in bytes
-    """
-
-    def __init__(self, path: Path, folder: str, sizes: dict[str, int]) -> None:
-        self.path = path
-        self.folder = folder
-        self.sizes = sizes
-        self.stack: list[Any] = []
-        self.marks: list[int] = []
-        self.memo: dict[int, Any] = {}
-
-    def run(self, program: bytes) -> Any:
-        """What the program leaves on the stack. Errors: CheckpointError naming the instruction"""
-        try:
-            for instruction, value, _ in pickletools.genops(program):
-                if instruction.name == "STOP":
-                    return self.stack.pop()
-                self._step(instruction.name, value)
-        except (IndexError, KeyError, TypeError, ValueError, OverflowError) as error:
-            raise CheckpointError(f"{self.path}: data.pkl is damaged: {error!s:.120}") from None
-        raise CheckpointError(f"{self.path}: data.pkl is damaged: it has no end")
-
-    def _step(self, name: str, value: Any) -> None:
-        stack = self.stack
-        match name:
-            case "PROTO" | "FRAME":
-                pass
-            case "MARK":
-                self.marks.append(len(stack))
-            case "EMPTY_DICT":
-                stack.append({})
-            case "EMPTY_LIST":
-                stack.append([])
-            case "EMPTY_TUPLE":
-                stack.append(())
-            case "NONE" | "NEWTRUE" | "NEWFALSE":
-                stack.append({"NONE": None, "NEWTRUE": True, "NEWFALSE": False}[name])
-            case "BINUNICODE" | "SHORT_BINUNICODE" | "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINFLOAT":
-                stack.append(value)
-            case "GLOBAL":
-                stack.append(self._name(*value.split(" ", 1)))
-            case "STACK_GLOBAL":
-                last = stack.pop()
-                stack.append(self._name(stack.pop(), last))
-            case "BINPUT" | "LONG_BINPUT":
-                self.memo[value] = stack[-1]
-            case "MEMOIZE":
-                self.memo[len(self.memo)] = stack[-1]
-            case "BINGET" | "LONG_BINGET":
-                stack.append(self.memo[value])
-            case "TUPLE1" | "TUPLE2" | "TUPLE3":
-                stack.append(tuple(self._pop(int(name[-1]))))
-            case "TUPLE":
-                stack.append(tuple(self._pop_mark()))
-            case "SETITEM" | "SETITEMS":
-                self._set_items(self._pop(2) if name == "SETITEM" else self._pop_mark())
-            case "APPEND" | "APPENDS":
-                items = self._pop(1) if name == "APPEND" else self._pop_mark()
-                if not isinstance(stack[-1], list):
-                    raise ValueError("items for what is no list")
-                stack[-1].extend(items)
-            case "BINPERSID":
-                stack.append(self._storage(stack.pop()))
-            case "REDUCE":
-                stack.append(self._made(*self._pop(2)))
-            case "BUILD":
-                # An OrderedDict's own attributes, such as the versions of its modules: no part of the dictionary.
-                if not isinstance(stack.pop(), dict) or not isinstance(stack[-1], dict):
-                    raise ValueError("attributes for what is no dictionary")
-            case _:
-                raise CheckpointError(
-                    f"{self.path}: data.pkl has the instruction {name}, which no dictionary of tensors needs; "
-                    "nothing was run, get the file from where it was made"
-                )
-
-    def _pop(self, count: int) -> list[Any]:
-        if count > len(self.stack):
-            raise IndexError("the stack is empty")
-        items = self.stack[len(self.stack) - count :]
-        del self.stack[len(self.stack) - count :]
-        return items
-
-    def _pop_mark(self) -> list[Any]:
-        return self._pop(len(self.stack) - self.marks.pop())
-
-    def _set_items(self, items: list[Any]) -> None:
-        target = self.stack[-1]
-        if not isinstance(target, dict) or len(items) % 2:
-            raise ValueError("items for what is no dictionary")
-        for key, value in zip(items[::2], items[1::2], strict=True):
-            if not isinstance(key, str | int) or key in target:
-                raise ValueError(f"key {key!r:.80}, expected each name once")
-            target[key] = value
-
-    def _name(self, module: Any, name: Any) -> "_Name":
-        if f"{module}.{name}" not in NAMES:
-            raise CheckpointError(
-                f"{self.path}: data.pkl names {f'{module}.{name}':.120}, which no dictionary of tensors needs; nothing "
-                "was run, do not load this file with other programs"
-            )
-        return _Name(f"{module}.{name}")
-
-    def _storage(self, reference: Any) -> "_Storage":
-        """('storage', type, key, device, count), as torch.save refers to an entry of the archive."""
-        kind, storage, key, _, count = reference
-        if kind != "storage" or not isinstance(storage, _Name) or storage.name not in TYPES:
-            raise ValueError("a reference to what is no storage of floating-point numbers")
-        dtype = TYPES[storage.name]
-        if key not in self.sizes or type(count) is not int or self.sizes[key] != count * dtype.itemsize:
-            have = f"{self.sizes[key]:,} bytes" if key in self.sizes else "not there"
-            raise CheckpointError(
-                f"{self.path}: entry {self.folder}{key!s:.80} is {have}; expected {count!r:.40} numbers of {dtype}"
-            )
-        return _Storage(f"{self.folder}{key}", dtype, count)
-
-    def _made(self, name: Any, arguments: Any) -> Any:
-        if not isinstance(name, _Name) or not isinstance(arguments, tuple):
-            raise ValueError("a call of what has no name")
-        if name.name == DICTIONARY and not arguments:
-            return {}
-        if name.name == PARAMETER and isinstance(arguments[0], PthTensor):
-            return arguments[0]
-        if name.name != TENSOR:
-            raise ValueError(f"a call of {name.name}")
-        storage, offset, shape, strides = arguments[:4]
-        if not isinstance(storage, _Storage) or not all(type(n) is int and n > 0 for n in (offset + 1, *shape)):
-            raise ValueError("a tensor without numbers")
-        if len(shape) > 2 or strides != tuple(_row_major(shape)):
-            raise ValueError(f"a tensor of shape {[*shape]} with strides {strides!s:.80}; expected rows in order")
-        tensor = PthTensor(tuple(shape), storage.dtype, storage.entry, offset * storage.dtype.itemsize)
-        if offset + torch.Size(shape).numel() > storage.count:
-            raise ValueError(f"a tensor of shape {[*shape]} reaches beyond {storage.entry}")
-        return tensor
-
-
-@dataclass(frozen=True)
-class _Name:
-    """Stands for a function or class that a pickle names."""
-
-    name: str
-
-
-@dataclass(frozen=True)
-class _Storage:
-    entry: str
-    dtype: torch.dtype
-    count: int
-
-
-def _row_major(shape: tuple[int, ...]) -> Iterator[int]:
-    for place in range(len(shape)):
-        yield torch.Size(shape[place + 1 :]).numel()
+    return {name: tensor.detach() for name, tensor in found.items()}
 
 
 def _what(value: Any) -> str:
-    return "a tensor" if isinstance(value, PthTensor) else f"a {type(value).__name__}"
+    return "a tensor" if isinstance(value, Tensor) else f"a {type(value).__name__}"

@@ -20,7 +20,7 @@ from minimind.lora import MAX_RANK, TARGETS, LoraConfig, add_lora, load_lora_wei
 from minimind.model import ModelConfig, Transformer
 from minimind.storage.tensor_files import first_of, require_same_names
 
-__all__ = ["UpstreamShape", "is_upstream_lora", "load_upstream", "load_upstream_lora"]
+__all__ = ["UpstreamShape", "load_upstream", "load_upstream_lora"]
 
 # What torch.compile and DistributedDataParallel put before a name.
 PREFIXES = ("_orig_mod.", "module.")
@@ -60,11 +60,6 @@ def load_upstream(path: Path | str, shape: UpstreamShape | None = None) -> Trans
         model = Transformer(config)
     model.load_state_dict(weights, assign=True)
     return model.eval()
-
-
-def is_upstream_lora(path: Path | str) -> bool:
-    """Does the file hold an adapter and no model? Errors: CheckpointError for a file that cannot be read"""
-    return any(LORA.fullmatch(name) for name in PthFile.open(path).tensors)
 
 
 def load_upstream_lora(path: Path | str, model: Transformer) -> LoraConfig:

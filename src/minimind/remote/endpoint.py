@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from http.client import HTTPException, HTTPResponse
 from typing import Annotated, Any
 
-from minimind.errors import ConfigError, DataError, UserError
+from minimind.errors import ConfigError, DataError, UserError, printable
 from minimind.generation.sampling import Sampling
 from minimind.remote.answer_stream import Choice, read_choices, spoken_error
 from minimind.text.messages import Conversation, Message
@@ -68,7 +68,7 @@ class Endpoint:
         except (KeyError, TypeError) as error:
             raise UserError(f"{where}: lists no models: {error}; choose one with --endpoint.name") from None
         if len(names) != 1:
-            listed = ", ".join(_plain(name) for name in names[:MAX_LISTED]) or "none"
+            listed = ", ".join(_one_line(name) for name in names[:MAX_LISTED]) or "none"
             more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
             raise ConfigError(f"{where}: the models are {listed}{more}; choose one with --endpoint.name")
         return replace(self, name=names[0])
@@ -111,8 +111,8 @@ class Endpoint:
         with self._open(where, body) as response:
             kind = response.headers.get_content_type()
             if kind != "text/event-stream":
-                said = _plain(response.read(MAX_QUOTED).decode(errors="replace"))
-                raise UserError(f"{where}: the reply is {_plain(kind)}, expected text/event-stream: {said}")
+                said = _one_line(response.read(MAX_QUOTED).decode(errors="replace"))
+                raise UserError(f"{where}: the reply is {_one_line(kind)}, expected text/event-stream: {said}")
             try:
                 yield from read_choices(response.readline)
             except (OSError, HTTPException, ValueError) as error:
@@ -230,15 +230,15 @@ def _said(error: urllib.error.HTTPError) -> str:
         reply = json.loads(content)
     except (ValueError, RecursionError):
         reply = content.decode(errors="replace")
-    return _plain(spoken_error(reply.get("error", reply) if isinstance(reply, dict) else reply)) or "nothing"
+    return _one_line(spoken_error(reply.get("error", reply) if isinstance(reply, dict) else reply)) or "nothing"
 
 
 def _reason(error: Exception) -> str:
     reason = error.reason if isinstance(error, urllib.error.URLError) else error
-    return _plain(str(reason) or repr(reason))
+    return _one_line(str(reason) or repr(reason))
 
 
-def _plain(text: str) -> str:
+def _one_line(text: str) -> str:
     """A line of what a stranger wrote: nothing in it is obeyed by a terminal."""
     line = " ".join(text[: 2 * MAX_QUOTED].split())[:MAX_QUOTED]
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line)
+    return printable(line)

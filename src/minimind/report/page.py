@@ -18,7 +18,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from minimind.errors import RunError
+from minimind.errors import RunError, printable
 from minimind.report.chart import Chart, Curve, draw, short
 from minimind.report.summary import Defaults, Summary, duration, title_of
 
@@ -52,9 +52,6 @@ MACHINE_CURVES = [
 RUN_FILES = ("metrics.jsonl", "recipe.toml", "environment.json", "evaluation.json")
 NUM_COLORS = 8
 MAX_PROMPTS = 12
-# Control characters, which a page could not show, and halves of characters, which it could not store.
-UNPRINTABLE = {i: 0x2400 + i for i in range(32) if chr(i) not in "\t\n"} | {127: 0x2421}
-UNPRINTABLE |= dict.fromkeys([*range(0x80, 0xA0), *range(0xD800, 0xE000), 0xFFFE, 0xFFFF], 0xFFFD)
 
 
 def write_report(runs: Sequence[Path], out: Path, *, defaults: Defaults = lambda _: {}) -> Path:
@@ -231,4 +228,4 @@ def _render(sections: Sequence[Section], labels: Sequence[str]) -> str:
 def _printable(value: Any) -> Any:
     """What the template is about to write, with every character that a page can hold and show."""
     # The style sheet is ours, and its hash is that of exactly these characters.
-    return value.translate(UNPRINTABLE) if type(value) is str else value
+    return printable(value) if type(value) is str else value

@@ -12,6 +12,7 @@ from typing import Any
 
 from minimind.errors import DataError
 from minimind.rl.rollouts import Rollout
+from minimind.storage.folder import write_file
 
 __all__ = ["Trace", "TraceWriter", "read_traces"]
 
@@ -102,9 +103,7 @@ class TraceWriter:
             return
         with self.path.open(encoding="utf-8") as file:
             kept = [line for line in file if line.endswith("\n") and json.loads(line)["iteration"] <= iteration]
-        part = self.path.with_name(self.path.name + ".part")
-        part.write_text("".join(kept), encoding="utf-8")
-        part.replace(self.path)
+        write_file(self.path, "".join(kept))
 
 
 def read_traces(path: Path) -> Iterator[Trace]:

@@ -9,7 +9,6 @@ run folder is moved to `old/` beside it.
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Any, ClassVar
 from minimind.config import REQUIRED, Config, flatten, load, nearest, option, options
 from minimind.errors import ConfigError, RunError, UserError
 from minimind.stages import VERBS, load_stage
+from minimind.storage.folder import write_file
 from minimind.storage.run import set_aside
 
 __all__ = ["RunConfig", "run"]
@@ -174,6 +174,4 @@ def _read_ledger(path: Path) -> dict[str, str]:
 
 def _write_ledger(path: Path, ledger: Mapping[str, str]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.tmp.{os.getpid()}")
-    temporary.write_text(json.dumps(ledger, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    write_file(path, json.dumps(ledger, indent=2) + "\n")

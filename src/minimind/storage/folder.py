@@ -1,4 +1,4 @@
-"""Write a folder whole or not at all, and prove later that no bit of it changed.
+"""Write a folder, or a file, whole or not at all, and prove later that no bit of it changed.
 
 Checkpoints, and whatever else must survive a kill, a full disk or a bad sector, go through here. The folder is filled
 as `NAME.tmp.<random>` beside its place, every file is flushed, `manifest.json` records sizes and SHA-256, and one
@@ -19,7 +19,7 @@ from typing import Any
 
 from minimind.errors import CheckpointError
 
-__all__ = ["MANIFEST", "has_manifest", "verify_folder", "write_folder"]
+__all__ = ["MANIFEST", "flush", "has_manifest", "verify_folder", "write_file", "write_folder"]
 
 MANIFEST = "manifest.json"
 FORMAT = "minimind-folder-1"
@@ -51,6 +51,27 @@ def write_folder(target: Path, fill: Callable[[Path], None], *, need_bytes: int 
     finally:
         # After the commit there is nothing under this name; before it, whatever stopped us must not fill the disk.
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_file(path: Path, content: str | bytes) -> None:
+    """Replace a file at once: a reader sees the old content or the new, and a kill leaves one of the two.
+
+    Errors:  OSError
+    """
+    temporary = path.with_name(f"{path.name}.tmp.{os.getpid()}")
+    temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+    flush(temporary)
+    os.replace(temporary, path)
+    flush(path.parent)
+
+
+def flush(path: Path) -> None:
+    """Wait until the disk has it; for a folder, until it has the names."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def verify_folder(folder: Path, names: Iterable[str] | None = None) -> list[str]:
@@ -86,12 +107,12 @@ def _seal(folder: Path) -> None:
     paths = sorted(folder.rglob("*"))
     for path in paths:
         if path.is_file():
-            _flush(path)
+            flush(path)
             files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": _digest(path)}
     (folder / MANIFEST).write_text(_render(files), encoding="utf-8")
-    _flush(folder / MANIFEST)
+    flush(folder / MANIFEST)
     for path in (*(path for path in paths if path.is_dir()), folder):
-        _flush(path)
+        flush(path)
 
 
 def _commit(temporary: Path, target: Path) -> None:
@@ -106,7 +127,7 @@ def _commit(temporary: Path, target: Path) -> None:
         except BaseException:
             os.rename(aside, target)
             raise
-    _flush(target.parent)
+    flush(target.parent)
     _remove_leftovers(target, "old")
 
 
@@ -116,15 +137,6 @@ def _remove_leftovers(target: Path, kind: str) -> None:
     for path in target.parent.iterdir():
         if ours.fullmatch(path.name):
             shutil.rmtree(path, ignore_errors=True)
-
-
-def _flush(path: Path) -> None:
-    """Wait until the disk has it; for a folder, until it has the names."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _digest(path: Path) -> str:

@@ -25,6 +25,7 @@ from typing import Any
 
 from minimind.config import Config, flatten, nearest, options, to_toml
 from minimind.errors import RunError
+from minimind.storage.folder import flush, write_file
 from minimind.storage.lock import Lock
 from minimind.storage.provenance import describe_environment
 
@@ -122,10 +123,12 @@ class Run(RunReader):
                 _repair(folder / "metrics.jsonl")
                 _repair(folder / "samples.jsonl")
             values, stage = config.resolved(), type(config).__name__.removesuffix("Config").lower()
-            _write(folder / "recipe.toml", to_toml(values))
-            _write(folder / "environment.json", json.dumps({"stage": stage} | describe_environment(), indent=2) + "\n")
+            write_file(folder / "recipe.toml", to_toml(values))
+            write_file(
+                folder / "environment.json", json.dumps({"stage": stage} | describe_environment(), indent=2) + "\n"
+            )
             # Last, because its presence says that a run is here.
-            _write(folder / "config.json", json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+            write_file(folder / "config.json", json.dumps(values, indent=2, ensure_ascii=False) + "\n")
         except BaseException:
             lock.release()
             raise
@@ -143,7 +146,7 @@ class Run(RunReader):
         """Drop the rows after `step`, the step of the checkpoint that training continues from; None drops all."""
         for path in (self.folder / "metrics.jsonl", self.folder / "samples.jsonl"):
             rows = [row for row in _read_rows(path) if step is not None and row["step"] <= step]
-            _write(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+            write_file(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
     def point_latest(self, step: int) -> None:
         """Make `latest` name the checkpoint of `step`, which must be whole on disk; the rows before it are, too."""
@@ -151,13 +154,13 @@ class Run(RunReader):
         assert target.is_dir(), target
         for name in ("metrics.jsonl", "samples.jsonl"):
             if (self.folder / name).exists():
-                _sync(self.folder / name)
+                flush(self.folder / name)
         link = target.parent / "latest"
         temporary = target.parent / f"latest.tmp.{os.getpid()}"
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(target.name)
         os.replace(temporary, link)
-        _sync(target.parent)
+        flush(target.parent)
 
     def prune(self, keep: int) -> None:
         """Remove all checkpoints but the newest `keep` and the latest, and what a killed save left behind."""
@@ -176,7 +179,7 @@ class Run(RunReader):
     def finish(self, summary: Mapping[str, Any] | None = None) -> None:
         """Mark the run as complete, with the figures that sum it up."""
         plain = {key: _plain(value) for key, value in (summary or {}).items()}
-        _write(self.folder / "finished.json", json.dumps(plain, indent=2, ensure_ascii=False) + "\n")
+        write_file(self.folder / "finished.json", json.dumps(plain, indent=2, ensure_ascii=False) + "\n")
 
     def close(self) -> None:
         """Let another process write here."""
@@ -283,20 +286,3 @@ def _plain(value: Any) -> Any:
         return value
     number = float(value)
     return number if math.isfinite(number) else None
-
-
-def _write(path: Path, text: str) -> None:
-    """Replace a file at once: a reader sees the old text or the new, a kill leaves one of the two."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    _sync(temporary)
-    os.replace(temporary, path)
-    _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

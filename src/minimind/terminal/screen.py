@@ -9,6 +9,7 @@ import re
 import sys
 from typing import Literal, TextIO
 
+from minimind.errors import printable
 from minimind.text.answers import Delta
 
 __all__ = ["AnswerView", "Screen"]
@@ -16,9 +17,6 @@ __all__ = ["AnswerView", "Screen"]
 Style = Literal["", "dim", "bold", "cyan"]
 CODES: dict[str, str] = {"dim": "\x1b[2m", "bold": "\x1b[1m", "cyan": "\x1b[36m"}
 RESET = "\x1b[0m"
-# C0 and C1 control characters but newline and tab: an answer must not clear the screen or forge a prompt.
-VISIBLE = {code: 0x2400 + code for code in range(32) if code not in (9, 10)}
-VISIBLE |= dict.fromkeys(range(0x7F, 0xA0), 0xFFFD)
 MARGIN = "  │ "
 
 
@@ -33,7 +31,7 @@ class Screen:
 
     def write(self, text: str, style: Style = "") -> None:
         """Show text at once."""
-        text = text.translate(VISIBLE) if self.is_terminal else text
+        text = printable(text) if self.is_terminal else text
         code = self._codes.get(style)
         self._file.write(f"{code}{text}{RESET}" if code and text else text)
         self._file.flush()

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from minimind.terminal.screen import VISIBLE
+from minimind.errors import printable
 
 __all__ = ["show_bad_row", "show_facts", "show_table"]
 
@@ -17,7 +17,7 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
     from rich.table import Table
 
     console = Console(width=WIDTH, highlight=False)
-    console.print(f"\n{_plain(title)}", style="bold", markup=False)
+    console.print(f"\n{printable(title)}", style="bold", markup=False)
     table = Table(box=None, pad_edge=False, show_header=any(columns))
     for place, column in enumerate(columns):
         cells = [row[place] for row in rows if row[place] is not None]
@@ -30,14 +30,14 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
 
 def show_bad_row(bad: object) -> None:
     """Of a row that is skipped: where, and why."""
-    print(_plain(f"left out: {bad}"), file=sys.stderr)
+    print(printable(f"left out: {bad}"), file=sys.stderr)
 
 
 def show_facts(facts: Mapping[str, str]) -> None:
     """A value a line, the names aligned."""
     width = max(map(len, facts), default=0)
     for name, value in facts.items():
-        print(f"  {name:<{width}}  {_plain(value)}")
+        print(f"  {name:<{width}}  {printable(value)}")
 
 
 def _cell(value: Any) -> Any:
@@ -48,8 +48,4 @@ def _cell(value: Any) -> Any:
     if isinstance(value, float):
         return Text(f"{value:.3f}")
     # Text, because rich would take brackets in a plain string for its own markup.
-    return Text(f"{value:,}" if isinstance(value, int) else _plain(str(value)))
-
-
-def _plain(text: str) -> str:
-    return text.translate(VISIBLE)
+    return Text(f"{value:,}" if isinstance(value, int) else printable(str(value)))
