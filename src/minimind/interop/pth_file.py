@@ -138,8 +138,9 @@ def _require_plain_program(path: Path, program: bytes) -> None:
             if instruction.name == "PROTO" and value != 2:
                 raise CheckpointError(f"{path}: data.pkl has protocol {value}; expected 2, as torch.save writes it")
             if instruction.name in ("GLOBAL", "INST") and value not in NAMES:
+                name = str(value).replace(" ", ".")
                 raise CheckpointError(
-                    f"{path}: data.pkl names {value.replace(' ', '.'):.120}, which no dictionary of tensors needs; "
+                    f"{path}: data.pkl names {name:.120}, which no dictionary of tensors needs; "
                     "nothing was run, do not load this file with other programs"
                 )
     except ValueError as error:
