@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.serve.browser import launch, visit
 
 from minimind.errors import RunError
 from minimind.report import write_report
@@ -77,8 +78,8 @@ def test_stages_of_a_run_are_sections_in_the_order_of_the_pipeline(tmp_path: Pat
 def test_several_runs_share_their_charts_and_are_compared(tmp_path: Path) -> None:
     folders = [write_stage(tmp_path / name / "pretrain", "pretrain", bits=b) for name, b in (("a", 1.7), ("b", 1.4))]
     (section,) = gather(folders)
-    assert [line.label for line in section.charts[1].lines] == ["a/pretrain", "b/pretrain"]
-    assert len({line.color for line in section.charts[1].lines}) == 2
+    assert [one["name"] for one in section.charts[1].series] == ["a/pretrain", "b/pretrain"]
+    assert len({one["color"] for one in section.charts[1].series}) == 2
     page = Reader(write_report(folders, tmp_path / "report.html"))
     assert "2 runs side by side; b/pretrain ends lowest, at 1.4 bits per byte of held-out text." in page.text
 
@@ -90,7 +91,7 @@ def test_only_settings_that_explain_a_difference_are_listed_as_such(tmp_path: Pa
 
 def test_what_an_objective_adds_is_drawn_with_its_validation(tmp_path: Path) -> None:
     run = write_stage(tmp_path / "run", "grpo", reward=0.4, valid_reward=0.3, margin=0.2, valid_margin=0.1, skipped=0)
-    titles = {chart.title: [line.label for line in chart.lines] for chart in gather([run])[0].charts}
+    titles = {chart.title: [one["name"] for one in chart.series] for chart in gather([run])[0].charts}
     assert titles["Reward"] == titles["Margin"] == ["training", "validation"]
     assert "Skipped" not in titles and list(titles)[:2] == ["Reward", "Loss"]
 
@@ -98,7 +99,7 @@ def test_what_an_objective_adds_is_drawn_with_its_validation(tmp_path: Path) -> 
 def test_an_empty_folder_gives_a_page_that_says_so(tmp_path: Path) -> None:
     page = Reader(write_report([tmp_path], tmp_path / "out" / "report.html"))
     assert f"Nothing has been recorded in {tmp_path} yet" in page.text
-    assert "svg" not in page.tags
+    assert "figure" not in page.tags
 
 
 def page_about(folder: Path, text: str) -> Reader:
@@ -117,19 +118,39 @@ def test_text_of_strangers_adds_no_tag_and_no_attribute(tmp_path: Path, text: st
     assert text in wild.text or not text.isprintable()
 
 
-def test_the_page_asks_for_nothing_and_allows_one_style_sheet(tmp_path: Path) -> None:
+def test_the_page_asks_for_nothing_and_allows_one_style_sheet_and_one_script(tmp_path: Path) -> None:
     out = write_report([write_stage(tmp_path / "run", "pretrain")], tmp_path / "report.html")
     page = Reader(out)
-    assert not {"script", "iframe", "object", "embed", "base", "form", "img"} & set(page.tags)
+    assert not {"iframe", "object", "embed", "base", "form", "img"} & set(page.tags)
     links = [value for name, value in page.attributes if name in ("src", "href", "action", "xlink:href")]
     assert links == ["data:,"]
     assert not [name for name, _ in page.attributes if name.startswith("on") or name == "style"]
-    style = re.findall(r"<style>(.*?)</style>", out.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(style) == 1 and "url(" not in style[0] and "@import" not in style[0]
-    digest = base64.b64encode(hashlib.sha256(style[0].encode()).digest()).decode()
+    text = out.read_text(encoding="utf-8")
+    (style,) = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
+    (script,) = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    assert "url(" not in style and "@import" not in style
+    assert not re.search(r"fetch|import|innerHTML|eval|XMLHttpRequest", script)
     (policy,) = (value for _, value in page.attributes if value.startswith("default-src"))
-    assert policy.startswith(f"default-src 'none'; style-src 'sha256-{digest}';")
+    digests = [base64.b64encode(hashlib.sha256(part.encode()).digest()).decode() for part in (style, script)]
+    allowed = "default-src 'none'; style-src 'sha256-{}'; script-src 'sha256-{}'; img-src data:;"
+    assert policy.startswith(allowed.format(*digests))
     assert "unsafe" not in policy
+
+
+def test_a_browser_draws_the_charts_and_runs_nothing_of_what_strangers_wrote(tmp_path: Path) -> None:
+    texts = [text for text in HOSTILE if "\ud800" not in text]
+    runs = [write_stage(tmp_path / str(n), "pretrain", text=text, **{text: 0.5}) for n, text in enumerate(texts)]
+    report = write_report(runs, tmp_path / "report.html")
+    with launch() as chrome, visit(chrome, report.as_uri()) as found:
+        loss = found.tab.locator(".chart").filter(has=found.tab.get_by_role("heading", name="Loss", exact=True))
+        assert loss.locator("path.line").count() == 2 * len(runs)
+        assert loss.locator("path.raw").count() == len(runs)
+        loss.locator("svg").focus()
+        loss.locator("svg").press("ArrowLeft")
+        assert loss.locator(".head small").inner_text() == "step 99"
+        assert found.tab.locator("figure script").count() == 0
+        headings = found.tab.get_by_role("heading").all_inner_texts()
+    assert all(any(text[1:9] in heading for heading in headings) for text in texts)
 
 
 def test_the_same_runs_give_the_same_bytes(tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def visit(chrome: "Browser", url: str, *, allowed: Sequence[str] = (), **options
     tab.on("console", on_console)
     tab.on("dialog", on_dialog)
     tab.on("pageerror", lambda error: found.wrong.append(f"exception: {error}"))
-    tab.goto(f"{url}/")
+    tab.goto(url)
     yield found
     context.close()
     assert found.wrong == []

@@ -3,9 +3,9 @@
 A folder that is a run is one section; a folder of runs, such as `runs/quickstart` with tokenizer, pretrain and sft in
 it, is one section per stage, in the order of the pipeline. Several folders are drawn over one another, stage by stage.
 
-The page loads nothing and runs no script: its policy allows one style sheet, named by its hash, and all text passes
-through the template's escaping, because prompts and model output are the words of strangers. `page.html` says where
-everything goes.
+The page loads nothing: its policy allows one style sheet and one script, named by their hashes, and all text passes
+through the template's escaping, because prompts and model output are the words of strangers. The script draws the
+curves, as in the server's page; where none runs, they are there in words. `page.html` says where everything goes.
 """
 
 import base64
@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,7 @@ class Section:
         for run in self.runs:
             label = run.label if not is_alone else "training" if is_validated else ""
             curves.append(Curve(label, run.metrics.get(metric, []), run.color, smooth=noisy))
-            label, color = ("validation", 2) if is_alone else (f"{run.label}, validation", run.color)
+            label, color = ("validation", 1) if is_alone else (f"{run.label}, validation", run.color)
             curves.append(Curve(label, run.metrics.get(f"valid_{metric}", []), color, dashed=not is_alone))
         return draw(title, curves, note=note, from_zero=from_zero)
 
@@ -133,7 +134,7 @@ def gather(runs: Sequence[Path], defaults: Defaults = lambda _: {}) -> list[Sect
     sections: dict[str, list[Summary]] = {}
     for number, (folder, label) in enumerate(zip(runs, _labels(runs), strict=True)):
         for name, part in _parts(folder):
-            run = Summary(part, label, number % NUM_COLORS + 1, defaults=defaults)
+            run = Summary(part, label, number % NUM_COLORS, defaults=defaults)
             sections.setdefault(name, []).append(run)
     return [Section(name, sections[name]) for name in sorted(sections, key=_place)]
 
@@ -207,9 +208,15 @@ def _render(sections: Sequence[Section], labels: Sequence[str]) -> str:
 
     runs = [run for section in sections for run in section.runs]
     here = files("minimind.report")
-    style = here.joinpath("page.css").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'"
+    web = files("minimind").joinpath("serve", "web")
+    style = _joined(web.joinpath("chart.css"), here.joinpath("page.css"))
+    script = _joined(web.joinpath("elements.js"), web.joinpath("chart.js"), here.joinpath("charts.js"))
+    policy = "; ".join(
+        [
+            f"default-src 'none'; style-src {_digest(style)}; script-src {_digest(script)}; img-src data:",
+            "base-uri 'none'; form-action 'none'",
+        ]
+    )
     environment = Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined, finalize=_printable
     )
@@ -222,7 +229,19 @@ def _render(sections: Sequence[Section], labels: Sequence[str]) -> str:
         max_prompts=MAX_PROMPTS,
         policy=policy,
         style=Markup(style),
+        script=Markup(script),
     )
+
+
+def _joined(*parts: Traversable) -> str:
+    """Style sheets, or scripts that import one another, as one; a single file has no other to import from."""
+    texts = (part.read_text(encoding="utf-8") for part in parts)
+    return re.sub("^import .*\n|^export ", "", "\n".join(texts), flags=re.MULTILINE)
+
+
+def _digest(text: str) -> str:
+    """What a Content-Security-Policy calls a text that is in the page."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def _printable(value: Any) -> Any:

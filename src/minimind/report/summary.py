@@ -63,13 +63,13 @@ class SamplePrompt:
 
 
 class Summary:
-    """A run folder to show under a label and a color (1-8).
+    """A run folder to show under a label and a color (0-7).
 
     defaults:  stage -> each option's default by dotted name
     Errors:    RunError when a file of the run is damaged
     """
 
-    def __init__(self, folder: Path, label: str, color: int = 1, *, defaults: Defaults = lambda _: {}) -> None:
+    def __init__(self, folder: Path, label: str, color: int = 0, *, defaults: Defaults = lambda _: {}) -> None:
         self.folder, self.label, self.color = folder, label, color
         reader = RunReader(folder)
         environment = reader.environment() if (folder / "environment.json").is_file() else {}

@@ -2,7 +2,8 @@
 
 import { onKeyWanted, setKey } from "./api.js";
 import { mountChat } from "./chat.js";
-import { el, icon } from "./dom.js";
+import { icon } from "./dom.js";
+import { el } from "./elements.js";
 import { read, write } from "./storage.js";
 import { mountTokenizer } from "./tokenizer.js";
 import { mountTraining } from "./training.js";

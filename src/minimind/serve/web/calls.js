@@ -1,6 +1,7 @@
 // A tool call as a card: what the model asks for, the two answers a reader may give, and what came of it.
 
-import { button, el, icon } from "./dom.js";
+import { button, icon } from "./dom.js";
+import { el } from "./elements.js";
 import { t } from "./words.js";
 
 /** allow, refuse: what the buttons do; null where nothing is to be decided. isKnown: the server has this tool.

@@ -1,23 +1,28 @@
-// A line chart as SVG, with the values under the pointer or the arrow keys.
+// A line chart as SVG, with the values under the pointer or the arrow keys. The page has it, and so has every report.
 
-import { el, svg } from "./dom.js";
-import { t } from "./words.js";
+import { el, svg } from "./elements.js";
 
 const HEIGHT = 220;
 const LEFT = 50;
 const RIGHT = 12;
 const TOP = 12;
 const BOTTOM = 26;
+// Of a curve with so few points each is marked.
+const FEW = 25;
 
-/** A figure; `draw(series, {axis, isLog})` shows series: [{name, color, points: [[x, y], ...]}], x ascending. */
-export function lineChart(title) {
-  const drawing = svg("svg", { height: HEIGHT, role: "img", "aria-label": title, tabindex: 0 });
+/** A figure; `draw(series, {axis, isLog, fromZero})` shows series: [{name, color, points: [[x, y], ...]}], x ascending.
+ * A series may have `raw`, points that are drawn thinly behind it, and be `dashed`.
+ * place(x, axis): what to call a place on the horizontal axis; note: a line below the title
+ * words: the chart for who cannot see it */
+export function lineChart(title, { place, note = "", words = title }) {
+  const drawing = svg("svg", { height: HEIGHT, role: "img", "aria-label": words, tabindex: 0 });
   const where = el("small");
   const readout = el("figcaption");
   const node = el(
     "figure",
     { className: "chart" },
     el("div", { className: "head" }, el("h3", { textContent: title }), where),
+    note && el("p", { textContent: note }),
     drawing,
     readout,
   );
@@ -27,8 +32,8 @@ export function lineChart(title) {
   let at = null;
   let width = 0;
 
-  function draw(series, { axis, isLog }) {
-    options = { axis, isLog };
+  function draw(series, { axis, isLog = false, fromZero = false }) {
+    options = { axis, isLog, fromZero };
     shown = series
       .map((one) => ({ ...one, points: isLog ? one.points.filter(([, y]) => y > 0) : one.points }))
       .filter(({ points }) => points.length);
@@ -36,28 +41,24 @@ export function lineChart(title) {
   }
 
   function redraw() {
-    const points = shown.flatMap((one) => one.points);
+    const points = shown.flatMap((one) => [...one.points, ...(one.raw ?? [])]);
+    const xs = points.map(([x]) => x);
+    // Where they begin near it, so that the charts of a run line up.
+    if (xs[0] < xs.at(-1) / 10) xs.push(0);
+    const ys = [...(options.fromZero ? [0] : []), ...points.map(([, y]) => y)];
     scales = {
-      x: scale(
-        points.map(([x]) => x),
-        LEFT,
-        width - RIGHT,
-        { most: Math.floor(width / 64) },
-      ),
-      y: scale(
-        points.map(([, y]) => y),
-        HEIGHT - BOTTOM,
-        TOP,
-        { isLog: options.isLog, margin: 0.06 },
-      ),
+      x: scale(xs, LEFT, width - RIGHT, { most: Math.floor(width / 64), isWhole: options.axis === "step" }),
+      y: scale(ys, HEIGHT - BOTTOM, TOP, { isLog: options.isLog, margin: 0.06 }),
     };
+    // What is printed on narrower paper shrinks.
+    drawing.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
     drawing.replaceChildren(...grid(scales, options.axis, width), ...shown.flatMap((one) => line(one, scales, width)));
     point(at);
   }
 
   /** The values at a place on the horizontal axis; the last ones where it is null. */
-  function point(place) {
-    at = place;
+  function point(spot) {
+    at = spot;
     for (const mark of drawing.querySelectorAll(".mark")) mark.remove();
     const read = shown.map((one) => ({ ...one, value: at === null ? one.points.at(-1) : nearest(one.points, at) }));
     const isPointed = at !== null && read.length;
@@ -70,7 +71,8 @@ export function lineChart(title) {
         ),
       );
     }
-    where.textContent = isPointed ? t(`at_${options.axis}`, onAxis(nearest(read[0].points, at)[0], options.axis)) : "";
+    const label = isPointed && onAxis(nearest(read[0].points, at)[0], options.axis);
+    where.textContent = isPointed ? place(label, options.axis) : "";
     readout.replaceChildren(
       ...read.map(({ name, color, value }) =>
         el(
@@ -120,11 +122,17 @@ function grid({ x, y }, axis, width) {
   ];
 }
 
-function line({ color, points }, { x, y }, width) {
-  const places = thinned(points, width).map(([a, b]) => `${x(a).toFixed(1)} ${y(b).toFixed(1)}`);
-  if (points.length === 1)
-    return [svg("circle", { class: `dot ${color}`, cx: x(points[0][0]), cy: y(points[0][1]), r: 3 })];
-  return [svg("path", { class: `line ${color}`, d: `M${places.join("L")}` })];
+function line({ color, points, raw, dashed }, { x, y }, width) {
+  const path = (name, some) => {
+    const places = thinned(some, width).map(([a, b]) => `${x(a).toFixed(1)} ${y(b).toFixed(1)}`);
+    return svg("path", { class: `${name} ${color}`, d: `M${places.join("L")}` });
+  };
+  const dots = points.length > FEW ? [] : points;
+  return [
+    raw && path("raw", raw),
+    points.length > 1 && path(dashed ? "line dashed" : "line", points),
+    ...dots.map(([a, b]) => svg("circle", { class: `dot ${color}`, cx: x(a), cy: y(b), r: 3 })),
+  ].filter(Boolean);
 }
 
 /** Of each stretch the lowest and the highest, so that thousands of points are drawn at once and no spike is lost. */
@@ -142,7 +150,7 @@ function thinned(points, width) {
 }
 
 /** From values to places between `from` and `to`; `back` is the way back. */
-function scale(values, from, to, { isLog = false, margin = 0, most = 5 } = {}) {
+function scale(values, from, to, { isLog = false, isWhole = false, margin = 0, most = 5 }) {
   const [into, out] = isLog ? [Math.log10, (power) => 10 ** power] : [(value) => value, (value) => value];
   let [low, high] = values
     .reduce(([a, b], value) => [Math.min(a, value), Math.max(b, value)], [Infinity, -Infinity])
@@ -155,7 +163,7 @@ function scale(values, from, to, { isLog = false, margin = 0, most = 5 } = {}) {
   low = low - pad;
   high = high + pad;
   const place = (value) => from + ((into(value) - low) / (high - low)) * (to - from);
-  const ticks = () => (isLog && high - low > 1 ? powers(low, high) : rounded(out(low), out(high), most));
+  const ticks = () => (isLog && high - low > 1 ? powers(low, high) : rounded(out(low), out(high), most, isWhole));
   return Object.assign(place, {
     low: out(low),
     high: out(high),
@@ -165,8 +173,8 @@ function scale(values, from, to, { isLog = false, margin = 0, most = 5 } = {}) {
 }
 
 /** At most so many round numbers from low to high; more where else there were less than two. */
-function rounded(low, high, most) {
-  const power = 10 ** Math.floor(Math.log10((high - low) / most));
+function rounded(low, high, most, isWhole) {
+  const power = 10 ** Math.max(Math.floor(Math.log10((high - low) / most)), isWhole ? 0 : -Infinity);
   const many = (step) => Math.floor(high / step) - Math.ceil(low / step) + 1;
   // The last is for a logarithm that was rounded down.
   const steps = [1, 2, 5, 10, 20].map((factor) => factor * power);

@@ -1,6 +1,7 @@
 // The conversations at the side: open one, delete one, take all out to a file and in from one.
 
-import { button, download, el, icon, iconButton } from "./dom.js";
+import { button, download, icon, iconButton } from "./dom.js";
+import { el } from "./elements.js";
 import { exported, ImportError, imported } from "./store.js";
 import { t } from "./words.js";
 

@@ -1,6 +1,7 @@
 // The question: its field, the model, what is switched on, and the button that sends and stops.
 
-import { button, el, icon, iconButton } from "./dom.js";
+import { button, icon, iconButton } from "./dom.js";
+import { el } from "./elements.js";
 import { t } from "./words.js";
 
 const SWITCHES = ["think", "tokens"];

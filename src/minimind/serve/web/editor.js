@@ -1,6 +1,7 @@
 // A question under change: Enter sends it again, Escape leaves it as it was.
 
-import { button, el } from "./dom.js";
+import { button } from "./dom.js";
+import { el } from "./elements.js";
 import { t } from "./words.js";
 
 export function editor(content, send, cancel) {

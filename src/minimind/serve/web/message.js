@@ -2,7 +2,8 @@
 // in place, so that what a reader has unfolded or selected stays.
 
 import { callCard } from "./calls.js";
-import { copyText, el, errorLine, icon, iconButton, refill } from "./dom.js";
+import { copyText, errorLine, icon, iconButton, refill } from "./dom.js";
+import { el } from "./elements.js";
 import { toMessages } from "./store.js";
 import { rich } from "./text.js";
 import { tokenView } from "./tokens.js";

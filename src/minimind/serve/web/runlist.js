@@ -1,7 +1,7 @@
 // The runs at the side, to pick from, and the newest figures of those that are picked.
 
 import { duration, short } from "./chart.js";
-import { el } from "./dom.js";
+import { el } from "./elements.js";
 import { t } from "./words.js";
 
 // A run that logged something so lately, in seconds, is taken to be training.

@@ -1,6 +1,6 @@
 // What runs said by a step, the last of each prompt: the slider picks the step, and stays at the newest while it is there.
 
-import { el } from "./dom.js";
+import { el } from "./elements.js";
 import { t } from "./words.js";
 
 export function sampleView() {

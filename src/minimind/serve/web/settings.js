@@ -1,7 +1,8 @@
 // How the model answers: the panel beside the chat, and its values as fields of a request. An empty field leaves a
 // setting to the server.
 
-import { el, field, iconButton } from "./dom.js";
+import { field, iconButton } from "./dom.js";
+import { el } from "./elements.js";
 import { read, write } from "./storage.js";
 import { t } from "./words.js";
 

@@ -1,6 +1,6 @@
 // An answer's text as nodes: fenced code, `code` and **bold**; all else as it was written.
 
-import { el } from "./dom.js";
+import { el } from "./elements.js";
 
 const FENCE = /^ {0,3}```/;
 const MARKED = /(`[^`\n]+`|\*\*[^*\n]+\*\*)/;

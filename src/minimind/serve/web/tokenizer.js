@@ -1,7 +1,8 @@
 // The tokenizer view: text as a model reads it, and as another one does beside it.
 
 import { get, post } from "./api.js";
-import { el, errorLine, field } from "./dom.js";
+import { errorLine, field } from "./dom.js";
+import { el } from "./elements.js";
 import { read, write } from "./storage.js";
 import { t } from "./words.js";
 

@@ -1,7 +1,7 @@
 // The token view: each token on a ground by its probability. Pointing at one, or the arrow keys, show what else might
 // have stood there.
 
-import { el } from "./dom.js";
+import { el } from "./elements.js";
 import { t } from "./words.js";
 
 const EDGES = [0.05, 0.2, 0.5, 0.9];

@@ -2,7 +2,8 @@
 
 import { get } from "./api.js";
 import { lineChart } from "./chart.js";
-import { el, errorLine } from "./dom.js";
+import { errorLine } from "./dom.js";
+import { el } from "./elements.js";
 import { AXES, RunData } from "./rundata.js";
 import { runList, runTable } from "./runlist.js";
 import { sampleView } from "./samples.js";
@@ -161,7 +162,7 @@ export function mountTraining(root) {
 
   function drawn(keys) {
     return keys.map((key) => {
-      if (!charts.has(key)) charts.set(key, lineChart(t(key)));
+      if (!charts.has(key)) charts.set(key, lineChart(t(key), { place: (label, along) => t(`at_${along}`, label) }));
       const series = chosen().map(({ color, data }) => ({
         name: data.name,
         color,
