@@ -105,7 +105,7 @@ def _compare_speed(
 
     source = ours[torch.float32].source
     assert isinstance(source, PackedRows)
-    packed_per_step = source.fill * arguments.context * min(source.rows_per_step, len(source.rows))
+    packed_per_step = source.fill * arguments.context * min(source.items_per_step, len(source.rows))
     loop = plain[torch.float32]
     speeds = {dtype: packed_per_step / seconds[f"ours {dtype}"] for dtype in dtypes}
     plain_speeds = {dtype: loop.real_per_step / seconds[f"plain {dtype}"] for dtype in dtypes}

@@ -9,7 +9,6 @@ So no cut into micro-batches, ranks, padding or packing can change the mathemati
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
 from typing import Protocol, Self
 
 import torch
@@ -121,28 +120,13 @@ class Source(Protocol):
     """Gives the micro-batches of a step.
 
     What it gives depends on its seed and the step alone; or, where it samples from the policy, on the weights too.
+    `training/epoch_source.py` has the order that all sources of the package share, and what a run asks besides.
     """
-
-    steps_per_epoch: int
-    # Seconds of the last step by what they went into, for whoever wonders; empty where nothing takes long.
-    timings: Mapping[str, float]
-
-    def describe(self) -> str:
-        """What it draws from, in a few words for the first line of a run."""
-        ...
 
     def micro_batches(self, step: int) -> Sequence[Batch]:
         """This rank's micro-batches of `step`, counted from 0; never empty, though their weight may be 0."""
         ...
 
-    def accepts(self, metrics: Mapping[str, float]) -> bool:
+    def accepts(self, figures: Mapping[str, float]) -> bool:
         """Told a step's figures, those of all ranks, before its update; False leaves the update out."""
-        ...
-
-    def state_files(self) -> Mapping[str, bytes]:
-        """Files to keep in a checkpoint, by name: what the next step needs and seed and step do not tell."""
-        ...
-
-    def load_state(self, folder: Path) -> None:
-        """Read back what `state_files` kept in a checkpoint. Errors: CheckpointError"""
         ...

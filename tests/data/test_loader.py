@@ -181,7 +181,7 @@ def test_each_epoch_has_an_order_of_its_own() -> None:
     source = rows_of(Numbered(realistic(40).tolist()))
     first, second = (
         np.concatenate(
-            [source.rows_of_step(epoch * source.steps_per_epoch + step) for step in range(source.steps_per_epoch)]
+            [source.items_of_step(epoch * source.steps_per_epoch + step) for step in range(source.steps_per_epoch)]
         )
         for epoch in range(2)
     )
@@ -192,7 +192,7 @@ def test_each_epoch_has_an_order_of_its_own() -> None:
 def test_the_last_step_of_an_epoch_takes_what_is_left() -> None:
     source = rows_of(Numbered([CONTEXT + 1] * 7))
     assert source.steps_per_epoch == 3 and source.fill == 1.0
-    assert [len(source.rows_of_step(step)) for step in range(6)] == [3, 3, 1, 3, 3, 1]
+    assert [len(source.items_of_step(step)) for step in range(6)] == [3, 3, 1, 3, 3, 1]
 
 
 def test_a_step_too_small_for_a_row_is_refused() -> None:

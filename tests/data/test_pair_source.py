@@ -94,8 +94,8 @@ def test_a_step_depends_on_the_seed_and_the_step_alone() -> None:
 
 def test_each_epoch_has_an_order_of_its_own_and_ends_with_what_is_left() -> None:
     each = source(numbered(10))
-    assert each.steps_per_epoch == 3 and [len(each.pairs_of_step(step)) for step in range(6)] == [4, 4, 2, 4, 4, 2]
-    first, second = (np.concatenate([each.pairs_of_step(3 * epoch + step) for step in range(3)]) for epoch in range(2))
+    assert each.steps_per_epoch == 3 and [len(each.items_of_step(step)) for step in range(6)] == [4, 4, 2, 4, 4, 2]
+    first, second = (np.concatenate([each.items_of_step(3 * epoch + step) for step in range(3)]) for epoch in range(2))
     assert sorted(first) == sorted(second) == list(range(10)) and (first != second).any()
 
 

@@ -55,8 +55,9 @@ def test_every_position_of_every_document_is_kept(folder: Path) -> None:
 
 @pytest.mark.parametrize("accumulate", [1, 3])
 def test_batches_carry_what_was_kept_for_their_tokens(folder: Path, accumulate: int) -> None:
-    rows = PackedRows(DOCUMENTS, context=16, batch_tokens=48, seed=5, accumulate=accumulate)
-    source = TeacherRows(rows, KeptTeacher(folder, DOCUMENTS, SETTINGS))
+    options = {"context": 16, "batch_tokens": 48, "seed": 5, "accumulate": accumulate}
+    rows = PackedRows(DOCUMENTS, **options)
+    source = TeacherRows(DOCUMENTS, teacher=KeptTeacher(folder, DOCUMENTS, SETTINGS), **options)
     for step in range(source.steps_per_epoch + 1):
         for batch, plain in zip(source.micro_batches(step), rows.micro_batches(step), strict=True):
             assert torch.equal(batch.tokens, plain.tokens) and batch.lengths == plain.lengths

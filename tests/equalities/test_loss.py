@@ -105,7 +105,7 @@ def update(kind: str, batches: Sequence[Batch]) -> dict[str, float]:
 
 
 def pieces_of(step: int) -> list[Piece]:
-    return [piece for index in ROWS.rows_of_step(step) for piece in ROWS.rows[index]]
+    return [piece for index in ROWS.items_of_step(step) for piece in ROWS.rows[index]]
 
 
 def big_batch(kind: str, step: int) -> dict[str, float]:

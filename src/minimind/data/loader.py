@@ -2,15 +2,12 @@
 
 Documents are cut into pieces of at most `context` positions and the pieces are packed into rows of that length. A piece
 keeps the id that follows it as its last target, so a document of n ids gives its n − 1 targets exactly once, wherever
-it is cut. The plan of rows depends on the seed, the order of rows on (seed, epoch), and what a rank gets on
-(step, rank): nothing has to be remembered to resume, and another number of ranks sees the same rows at the same step.
+it is cut. The plan of rows depends on the seed alone; `training/epoch_source.py` says which of them a step takes.
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -18,6 +15,7 @@ import torch
 
 from minimind.errors import DataError
 from minimind.interfaces import Batch
+from minimind.training.epoch_source import EpochSource
 
 __all__ = ["Documents", "PackedRow", "PackedRows", "Piece", "Subset", "collate", "plan_rows"]
 
@@ -124,39 +122,26 @@ def collate(documents: Documents, rows: Sequence[PackedRow], is_packed: bool = T
     )
 
 
-class PackedRows:
-    """A Source: each step takes the next `batch_tokens // context` rows of the epoch's order.
+class PackedRows(EpochSource):
+    """Documents packed into rows, of which each step takes the next `batch_tokens // context`.
 
-    The last step of an epoch takes what is left; the trainer divides by the weight that is there.
+    fill: the share of positions that are not padding
     """
 
-    def __init__(
-        self,
-        documents: Documents,
-        *,
-        context: int,
-        batch_tokens: int,
-        seed: int,
-        accumulate: int = 1,
-        rank: int = 0,
-        ranks: int = 1,
-    ) -> None:
+    def __init__(self, documents: Documents, *, context: int, batch_tokens: int, seed: int, **cut: int) -> None:
+        """cut: accumulate, rank and ranks, see `EpochSource`. Errors: DataError"""
         if batch_tokens < context:
             raise DataError(
                 f"train.batch_tokens is {batch_tokens}, less than one row of data.context = {context} tokens; "
                 "raise the first or lower the second"
             )
-        self.documents, self.seed, self.accumulate, self.rank, self.ranks = documents, seed, accumulate, rank, ranks
+        self.documents, self.context, self.batch_tokens = documents, context, batch_tokens
         self.rows = plan_rows(documents.lengths, context, seed)
         if not self.rows:
             raise DataError("the data has no document of at least two tokens; nothing can be predicted from it")
-        self.context, self.batch_tokens = context, batch_tokens
-        self.timings: Mapping[str, float] = {}
-        self.rows_per_step = batch_tokens // context
-        self.steps_per_epoch = -(-len(self.rows) // self.rows_per_step)
+        super().__init__(len(self.rows), batch_tokens // context, seed=seed, **cut)
         positions = sum(piece.size for row in self.rows for piece in row)
         self.fill = positions / (len(self.rows) * context)
-        self._order = lru_cache(maxsize=2)(self._order_of_epoch)
 
     def describe(self) -> str:
         return (
@@ -165,31 +150,7 @@ class PackedRows:
         )
 
     def micro_batches(self, step: int) -> Sequence[Batch]:
-        return [collate(self.documents, rows) for rows in self.parts(step)]
+        return [self.batch_of([self.rows[index] for index in part]) for part in self.parts_of_step(step)]
 
-    def parts(self, step: int) -> Sequence[Sequence[PackedRow]]:
-        """The rows of each of this rank's micro-batches."""
-        parts = np.array_split(self.rows_of_step(step), self.ranks * self.accumulate)
-        mine = parts[self.rank * self.accumulate : (self.rank + 1) * self.accumulate]
-        # A step can have fewer rows than parts; a rank without any still takes part, with one position of weight 0.
-        filled = [part for part in mine if len(part)] or mine[:1]
-        return [[self.rows[index] for index in part] for part in filled]
-
-    def rows_of_step(self, step: int) -> np.ndarray:
-        """The indices of the rows that all ranks together take at `step`."""
-        epoch, place = divmod(step, self.steps_per_epoch)
-        return self._order(epoch)[place * self.rows_per_step : (place + 1) * self.rows_per_step]
-
-    def accepts(self, metrics: Mapping[str, float]) -> bool:
-        """Text does not react to how well it is learnt."""
-        return True
-
-    def state_files(self) -> Mapping[str, bytes]:
-        """Nothing: seed and step tell all."""
-        return {}
-
-    def load_state(self, folder: Path) -> None:
-        """Nothing was kept."""
-
-    def _order_of_epoch(self, epoch: int) -> np.ndarray:
-        return np.random.default_rng([self.seed, 1, epoch]).permutation(len(self.rows))
+    def batch_of(self, rows: Sequence[PackedRow]) -> Batch:
+        return collate(self.documents, rows)

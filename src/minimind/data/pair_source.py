@@ -1,13 +1,11 @@
 """Pairs -> the micro-batches of a step, and what the reference model says of them, computed once.
 
-The order of pairs depends on (seed, epoch) and what a rank gets on (step, rank), as in `loader.py`. The reference does
-not learn, so one figure a row is all that training needs of it: it is computed before the first step, kept in a file,
-and the model itself is no longer held.
+The reference does not learn, so one figure a row is all that training needs of it: it is computed before the first
+step, kept in a file, and the model itself is no longer held.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,64 +18,30 @@ from minimind.data.pairs import Pairs
 from minimind.errors import DataError
 from minimind.interfaces import Batch, PairBatch
 from minimind.storage.folder import write_file
+from minimind.training.epoch_source import EpochSource
 
 __all__ = ["PairSource", "collate_pairs", "load_reference", "reference_logprobs", "save_reference"]
 
 
-class PairSource:
-    """A Source: each step takes the next `batch_pairs` pairs of the epoch's order; the last one what is left.
+class PairSource(EpochSource):
+    """Preference pairs, of which each step takes the next `batch_pairs`.
 
     reference: [2N] float32, of each row of `pairs`, see `PairBatch`
+    cut:       accumulate, rank and ranks, see `EpochSource`
     """
 
-    def __init__(
-        self,
-        pairs: Pairs,
-        *,
-        batch_pairs: int,
-        seed: int,
-        reference: np.ndarray,
-        accumulate: int = 1,
-        rank: int = 0,
-        ranks: int = 1,
-    ) -> None:
+    def __init__(self, pairs: Pairs, *, batch_pairs: int, seed: int, reference: np.ndarray, **cut: int) -> None:
         if not len(pairs):
             raise DataError("the data has no preference pair; give a file with 'chosen' and 'rejected' answers")
         assert reference.shape == (2 * len(pairs),), f"{reference.shape} figures for {len(pairs)} pairs"
-        self.pairs, self.batch_pairs, self.seed, self.reference = pairs, batch_pairs, seed, reference
-        self.accumulate, self.rank, self.ranks = accumulate, rank, ranks
-        self.steps_per_epoch = -(-len(pairs) // batch_pairs)
-        self.timings: Mapping[str, float] = {}
-        self._order = lru_cache(maxsize=2)(self._order_of_epoch)
+        super().__init__(len(pairs), batch_pairs, seed=seed, **cut)
+        self.pairs, self.reference = pairs, reference
 
     def describe(self) -> str:
-        return f"{len(self.pairs):,} pairs, {self.batch_pairs:,} a step"
+        return f"{len(self.pairs):,} pairs, {self.items_per_step:,} a step"
 
     def micro_batches(self, step: int) -> Sequence[PairBatch]:
-        parts = np.array_split(self.pairs_of_step(step), self.ranks * self.accumulate)
-        mine = parts[self.rank * self.accumulate : (self.rank + 1) * self.accumulate]
-        # A step can have fewer pairs than parts; a rank without any still takes part, with a pair of weight 0.
-        filled = [part for part in mine if len(part)] or mine[:1]
-        return [collate_pairs(self.pairs, part.tolist(), self.reference) for part in filled]
-
-    def pairs_of_step(self, step: int) -> np.ndarray:
-        """The numbers of the pairs that all ranks together take at `step`."""
-        epoch, place = divmod(step, self.steps_per_epoch)
-        return self._order(epoch)[place * self.batch_pairs : (place + 1) * self.batch_pairs]
-
-    def accepts(self, metrics: Mapping[str, float]) -> bool:
-        """Pairs do not react to how well they are learnt."""
-        return True
-
-    def state_files(self) -> Mapping[str, bytes]:
-        """Nothing: seed and step tell all."""
-        return {}
-
-    def load_state(self, folder: Path) -> None:
-        """There is nothing to read back."""
-
-    def _order_of_epoch(self, epoch: int) -> np.ndarray:
-        return np.random.default_rng([self.seed, 1, epoch]).permutation(len(self.pairs))
+        return [collate_pairs(self.pairs, part.tolist(), self.reference) for part in self.parts_of_step(step)]
 
 
 def collate_pairs(pairs: Pairs, numbers: Sequence[int], reference: np.ndarray) -> PairBatch:

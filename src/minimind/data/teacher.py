@@ -5,9 +5,10 @@ token costs K · 8 bytes. The folder names what it was made from, and is refused
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -99,32 +100,18 @@ class KeptTeacher:
         return self._ids[where], self._logprobs[where]
 
 
-class TeacherRows:
-    """A Source: packed rows, each position with what the teacher finds likely there."""
+class TeacherRows(PackedRows):
+    """Packed rows, each position with what the teacher finds likely there."""
 
-    def __init__(self, rows: PackedRows, teacher: KeptTeacher) -> None:
-        self.rows, self.teacher = rows, teacher
-        self.steps_per_epoch = rows.steps_per_epoch
-        self.timings: Mapping[str, float] = {}
+    def __init__(self, documents: Documents, *, teacher: KeptTeacher, **options: Any) -> None:
+        super().__init__(documents, **options)
+        self.teacher = teacher
 
     def describe(self) -> str:
-        return f"{self.rows.describe()}, the teacher's best {self.teacher.num_kept} of each"
+        return f"{super().describe()}, the teacher's best {self.teacher.num_kept} of each"
 
-    def micro_batches(self, step: int) -> Sequence[TeacherBatch]:
-        return [self._with_teacher(part) for part in self.rows.parts(step)]
-
-    def accepts(self, metrics: Mapping[str, float]) -> bool:
-        """The teacher's mind is made up."""
-        return True
-
-    def state_files(self) -> Mapping[str, bytes]:
-        return {}
-
-    def load_state(self, folder: Path) -> None:
-        """Nothing was kept."""
-
-    def _with_teacher(self, rows: Sequence[PackedRow]) -> TeacherBatch:
-        batch = collate(self.rows.documents, rows)
+    def batch_of(self, rows: Sequence[PackedRow]) -> TeacherBatch:
+        batch = super().batch_of(rows)
         shape = (*batch.tokens.shape, self.teacher.num_kept)
         ids, logprobs = np.zeros(shape, np.int64), np.zeros(shape, np.float32)
         for row, at, piece in _places(rows):

@@ -11,11 +11,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
-
-import numpy as np
 
 from minimind.data.prompts import Prompt
 from minimind.errors import TrainingError, UserError
@@ -27,6 +24,7 @@ from minimind.rl.iteration import STATE_FILE, Iteration, iteration_to_bytes, mer
 from minimind.rl.rewards import Rewards
 from minimind.rl.rollouts import Rollout, Sampler, score_rollouts
 from minimind.rl.traces import TraceWriter
+from minimind.training.epoch_source import EpochSource
 
 __all__ = ["Critic", "RolloutSettings", "RolloutSource"]
 
@@ -55,7 +53,7 @@ class RolloutSettings:
     kl_limit: float = 0.0
 
 
-class RolloutSource:
+class RolloutSource(EpochSource):
     """See above; `timings` has the last step's seconds in generation, scoring and logprobs, where it sampled.
 
     logprobs:        what the live policy says of a batch's targets, [B, T] float32, in the precision of the run
@@ -89,12 +87,12 @@ class RolloutSource:
         self.sampler, self.prompts, self.rewards = sampler, prompts, rewards
         self.settings, self.traces = settings, traces
         self.judges = Judges(logprobs=logprobs, reference=reference, critic=critic)
-        self.rank, self.ranks, self.sum_over_ranks, self.gather = rank, ranks, sum_over_ranks, gather
-        self.steps_per_epoch = -(-len(prompts) // settings.prompts_per_step) * settings.updates
-        self.timings: Mapping[str, float] = {}
+        self.sum_over_ranks, self.gather = sum_over_ranks, gather
+        per_step, cut = settings.prompts_per_step, {"rank": rank, "ranks": ranks}
+        super().__init__(len(prompts), per_step, seed=settings.seed, accumulate=settings.accumulate, stream=2, **cut)
+        self.steps_per_epoch *= settings.updates
         self._iteration: Iteration | None = None
         self._batches: list[RolloutBatch] = []
-        self._order = lru_cache(maxsize=2)(self._order_of_epoch)
         self._max_tokens = sampler.sampling.max_tokens * sampler.max_turns
 
     def describe(self) -> str:
@@ -119,10 +117,10 @@ class RolloutSource:
         self._batches = self._batches or self._collate(self._iteration.rows)
         return self._batches
 
-    def accepts(self, metrics: Mapping[str, float]) -> bool:
+    def accepts(self, figures: Mapping[str, float]) -> bool:
         """Not where the policy has moved past `kl_limit`: its rollouts are then too old to learn from."""
         limit = self.settings.kl_limit
-        is_too_far = limit > 0 and metrics.get("approx_kl", 0.0) > limit
+        is_too_far = limit > 0 and figures.get("approx_kl", 0.0) > limit
         if is_too_far and self._iteration is not None:
             self._iteration.is_over = True
         return not is_too_far
@@ -147,10 +145,7 @@ class RolloutSource:
     def prompt(self, place: int) -> Prompt:
         """Each prompt comes once per epoch; an iteration may reach into the next epoch."""
         epoch, index = divmod(place, len(self.prompts))
-        return self.prompts[self._order(epoch)[index]]
-
-    def _order_of_epoch(self, epoch: int) -> np.ndarray:
-        return np.random.default_rng([self.settings.seed, 2, epoch]).permutation(len(self.prompts))
+        return self.prompts[self.order(epoch)[index]]
 
     def _sample(self, number: int, step: int) -> list[Experience]:
         """This rank's rollouts of an iteration, with all that its steps need of them."""

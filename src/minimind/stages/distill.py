@@ -1,6 +1,7 @@
 """`minimind distill`: a small model learns from a larger one what it finds likely at every token, beside the data."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -10,7 +11,7 @@ from minimind.data.loader import Documents, plan_rows
 from minimind.data.shards import ShardSet
 from minimind.data.teacher import KeptTeacher, TeacherRows, TeacherSettings, keep_teacher
 from minimind.errors import ConfigError
-from minimind.interfaces import Batch, Source
+from minimind.interfaces import Batch
 from minimind.model import ModelConfig, Transformer
 from minimind.objectives.distillation import Distillation, KeptDistillation, keep_likeliest, require_same_vocabulary
 from minimind.objectives.next_token import NextToken
@@ -21,6 +22,7 @@ from minimind.stages.shared.training_options import SampledTrainingOptions
 from minimind.storage.checkpoint import fingerprint, load_model
 from minimind.terminal.progress import TrainingProgress
 from minimind.training.distributed import num_processes
+from minimind.training.epoch_source import EpochSource
 from minimind.training.fit import fit
 from minimind.training.job import Placement, TrainingJob
 from minimind.training.settings import TrainConfig
@@ -94,16 +96,15 @@ def run(config: DistillConfig) -> None:
 
 def _learn_from(
     config: DistillConfig, teacher: Transformer, documents: ShardSet, num_ids: int
-) -> tuple[Callable[[Placement], Source], Distillation | KeptDistillation]:
+) -> tuple[Callable[[Placement], EpochSource], Distillation | KeptDistillation]:
     """Rows and an objective: the teacher asked as it goes, or what was kept of it."""
     settings, data = config.teacher, config.data
-    packed = packed_source(documents, data.context, config.train.batch_tokens)
     options = {"num_ids": num_ids, "router_coefficient": config.train.router_coefficient}
     if not settings.num_kept:
 
-        def asked(placement: Placement) -> Source:
+        def asked(placement: Placement) -> EpochSource:
             teacher.to(placement.world.device)
-            return packed(placement)
+            return packed_source(documents, data.context, config.train.batch_tokens)(placement)
 
         return asked, Distillation(teacher, settings.temperature, settings.alpha, **options)
 
@@ -115,13 +116,14 @@ def _learn_from(
         num_kept=min(settings.num_kept, num_ids),
     )
 
-    def kept(placement: Placement) -> Source:
+    def kept(placement: Placement) -> EpochSource:
         folder = config.run / "teacher"
         if not folder.is_dir():
             _keep(folder, documents, kept_for, teacher, num_ids, placement)
         # All it has to say is on the disk, and its memory is free again.
         teacher.to("meta")
-        return TeacherRows(packed(placement), KeptTeacher(folder, documents, kept_for))
+        rows = partial(TeacherRows, teacher=KeptTeacher(folder, documents, kept_for))
+        return packed_source(documents, data.context, config.train.batch_tokens, rows)(placement)
 
     return kept, KeptDistillation(settings.temperature, settings.alpha, **options)
 

@@ -10,13 +10,14 @@ import torch
 from minimind.config import REQUIRED, Config, option
 from minimind.data.pair_source import PairSource, collate_pairs, load_reference, reference_logprobs, save_reference
 from minimind.data.pairs import Pairs, read_pairs, split_pairs
-from minimind.interfaces import Batch, Source
+from minimind.interfaces import Batch
 from minimind.objectives.logprobs import batch_logprobs
 from minimind.objectives.preference import Preference
 from minimind.stages.shared.samples import answer_samples
 from minimind.stages.shared.training_options import SampledTrainingOptions
 from minimind.storage.checkpoint import fingerprint, load_model
 from minimind.text.tokenizer import Tokenizer
+from minimind.training.epoch_source import EpochSource
 from minimind.training.fit import fit
 from minimind.training.job import Placement, TrainingJob, Validation
 from minimind.training.settings import UpdateConfig
@@ -79,7 +80,7 @@ def run(config: DpoConfig) -> None:
     )
     trained = TrainedModel.begin(model, tokenizer, base=config.model, lora=config.lora, seed=config.train.seed)
 
-    def source(placement: Placement) -> Source:
+    def source(placement: Placement) -> EpochSource:
         return PairSource(
             pairs,
             batch_pairs=config.data.batch_pairs,

@@ -88,7 +88,7 @@ class _Fit:
         self.dtype = self._choose_dtype(facts)
         self.optimizers = optimizers_for(self.module, self.settings, self.dtype)
         placement = Placement(world, self.dtype, self.settings)
-        source = job.source(placement)
+        source = self.source = job.source(placement)
         if checkpoint:
             load_training_state(checkpoint, self.module, self.optimizers)
             source.load_state(checkpoint / STATE)
@@ -140,7 +140,7 @@ class _Fit:
     def _introduce(self) -> None:
         dtype = str(self.dtype).removeprefix("torch.")
         self.progress.note(
-            f"{self.job.name}: {self.job.trained.describe()}, {self.trainer.source.describe()}, "
+            f"{self.job.name}: {self.job.trained.describe()}, {self.source.describe()}, "
             f"{self.trainer.total_steps:,} steps, {dtype}{', compiled' if self.is_compiled else ''}, "
             f"{self.world.size} process{'es' if self.world.size > 1 else ''}"
         )
@@ -222,12 +222,12 @@ class _Fit:
         self.progress.update(step, metrics)
         is_due = step % self.settings.log_every == 0 or step == self.trainer.total_steps
         if self.run is not None and (is_due or _is_validated(metrics)):
-            timings = {f"seconds_{name}": seconds for name, seconds in self.trainer.source.timings.items()}
+            timings = {f"seconds_{name}": seconds for name, seconds in self.source.timings.items()}
             self.run.log(step, {**metrics, **timings, "seconds": round(self._elapsed(), 3)})
 
     def _save(self, step: int) -> None:
         # All ranks together: what a source has under way may lie in parts on each of them.
-        of_source = self.trainer.source.state_files()
+        of_source = self.source.state_files()
         if self.run is not None:
             facts = {
                 "step": step,

@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from minimind.config import Config
-from minimind.interfaces import Objective, Source
+from minimind.interfaces import Objective
 from minimind.training.device import precision_context
 from minimind.training.distributed import World
+from minimind.training.epoch_source import EpochSource
 from minimind.training.settings import UpdateConfig
 from minimind.training.trained_model import TrainedModel
 from minimind.training.trainer import Trainer
@@ -52,7 +53,7 @@ class TrainingJob:
     trained: TrainedModel
     module: nn.Module | None = None
     objective: Objective
-    source: Callable[[Placement], Source]
+    source: Callable[[Placement], EpochSource]
     validation: Callable[[Placement], Validation] | None
     sample: Callable[[], list[tuple[str, str]]] = list
     inputs: Mapping[str, str] = field(default_factory=dict)

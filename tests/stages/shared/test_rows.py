@@ -99,7 +99,7 @@ def test_without_anything_to_predict_there_is_no_validation(lengths: list[int]) 
 
 def test_training_rows_follow_the_settings_of_the_run() -> None:
     source = packed_source(Documents([30] * 50), 64, 640)(placement(rank=1, size=2, seed=3))
-    assert (source.rows_per_step, source.seed, source.rank, source.ranks) == (10, 3, 1, 2)
+    assert (source.items_per_step, source.seed, source.rank, source.ranks) == (10, 3, 1, 2)
     assert source.describe() == "50 documents in 25 rows of 64 (90.6% full), 640 tokens a step"
     shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1}
     model = Transformer(ModelConfig(vocab_size=TOKENIZER.vocab_size, head_dim=8, intermediate_size=24, **shape))

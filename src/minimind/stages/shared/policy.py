@@ -16,7 +16,7 @@ from minimind.data.prompts import Prompt, fingerprint_of, read_prompts
 from minimind.errors import ConfigError, DataError
 from minimind.evals.pass_at_k import pass_at_k
 from minimind.generation.sampling import Sampling
-from minimind.interfaces import Batch, Objective, Source
+from minimind.interfaces import Batch, Objective
 from minimind.model import Transformer
 from minimind.objectives.actor_critic import ActorCritic, values
 from minimind.objectives.logprobs import batch_logprobs
@@ -33,6 +33,7 @@ from minimind.storage.checkpoint import fingerprint, load_model
 from minimind.terminal.tables import show_bad_row
 from minimind.text.conversation import render_prompt
 from minimind.text.tokenizer import Tokenizer
+from minimind.training.epoch_source import EpochSource
 from minimind.training.fit import fit
 from minimind.training.job import Placement, TrainingJob, Validation
 from minimind.training.settings import UpdateConfig
@@ -183,7 +184,7 @@ def fit_policy(
     parts = _open(config, critic is not None, environment, max_turns)
     model, actor_critic = parts.trained.model, parts.actor_critic
 
-    def source(placement: Placement) -> Source:
+    def source(placement: Placement) -> EpochSource:
         return RolloutSource(
             parts.sampler(_backend(parts, placement), config.train.seed),
             parts.prompts,

@@ -78,11 +78,16 @@ def _require_unchanged(sources: Sequence[str], prepared: ShardSet) -> None:
         )
 
 
-def packed_source(documents: Documents, context: int, batch_tokens: int) -> Callable[[Placement], PackedRows]:
-    """Training rows of `context` positions, `batch_tokens` of them a step."""
+def packed_source(
+    documents: Documents, context: int, batch_tokens: int, make: Callable[..., PackedRows] = PackedRows
+) -> Callable[[Placement], PackedRows]:
+    """Training rows of `context` positions, `batch_tokens` of them a step.
+
+    make: the class of rows, or what makes one that adds something to them
+    """
 
     def source(placement: Placement) -> PackedRows:
-        return PackedRows(
+        return make(
             documents,
             context=context,
             batch_tokens=batch_tokens,
