@@ -10,8 +10,9 @@ import pytest
 from tokenizers import pre_tokenizers
 
 from minimind.errors import TokenizerError
+from minimind.text.foreign import read_vocabulary
 from minimind.text.tokenizer import RESERVED, Tokenizer, Vocabulary
-from minimind.text.vocabulary import BYTE_SYMBOLS, make_pre_tokenizer, read_vocabulary
+from minimind.text.vocabulary import BYTE_SYMBOLS, make_pre_tokenizer
 
 CORPUS = sorted(topics.values())[:10]
 GPT2 = Tokenizer.train(CORPUS, 400, pattern="gpt2")
@@ -57,8 +58,7 @@ def test_the_pattern_is_read_from_the_file_that_its_makers_publish(tmp_path: Pat
     for wrong in ([level, digits], [{**digits, "individual_digits": False}, level], [digits]):
         spec["pre_tokenizer"]["pretokenizers"] = wrong
         file.write_text(json.dumps(spec), encoding="utf-8")
-        with pytest.raises(TokenizerError, match="pre_tokenizer is"):
-            read_vocabulary(file)
+        assert Tokenizer.load(tmp_path).is_foreign
 
 
 def test_a_vocabulary_without_our_control_tokens_is_read(tmp_path: Path) -> None:
@@ -86,12 +86,12 @@ def test_padding_may_be_another_control_token_but_has_to_be_one(tmp_path: Path) 
     config = json.loads(path.read_text())
     path.write_text(json.dumps(config | {"pad_token": "<|im_end|>"}))
 
-    assert Tokenizer.load(tmp_path).pad_id == 0
+    assert Tokenizer.load(tmp_path).pad_id == Tokenizer.load(tmp_path).eos_id == 2
 
     path.write_text(json.dumps(config | {"pad_token": {"content": "<|im_end|>", "special": True}}))
     Tokenizer.load(path.parent)
     path.write_text(json.dumps(config | {"pad_token": "<pad>"}))
-    with pytest.raises(TokenizerError, match="has pad_token '<pad>'"):
+    with pytest.raises(TokenizerError, match="no control token '<pad>', the pad_token"):
         Tokenizer.load(tmp_path)
 
 
@@ -142,15 +142,6 @@ def test_only_gpt2_takes_a_prefix_space() -> None:
         Tokenizer.train(["text"], 292, pattern="smollm", add_prefix_space=True)
 
 
-def test_a_normalizer_stays_refused(tmp_path: Path) -> None:
-    Tokenizer(KNOWN).save(tmp_path)
-    file = tmp_path / "tokenizer.json"
-    file.write_text(json.dumps(json.loads(file.read_text(encoding="utf-8")) | {"normalizer": {"type": "NFC"}}))
-
-    with pytest.raises(TokenizerError, match=r"normalizer is .*NFC.*; expected none"):
-        read_vocabulary(file)
-
-
 def test_byte_symbols_are_those_of_the_library() -> None:
     assert sorted(BYTE_SYMBOLS) == sorted(pre_tokenizers.ByteLevel.alphabet())
 
@@ -172,10 +163,6 @@ def test_prefix_space_is_written_to_both_files_and_read_by_both_readers(tmp_path
     ("key", "said", "holds"),
     [
         ("add_prefix_space", True, False),
-        ("bos_token", "<s>", "<|im_start|>"),
-        ("eos_token", "<|endoftext|>", "<|im_end|>"),
-        ("pad_token", "<pad>", "<|endoftext|>"),
-        ("unk_token", {"content": "<unk>"}, "<|endoftext|>"),
         ("added_tokens_decoder", {"25": {"content": "<thought>"}}, "<think>"),
     ],
 )
@@ -187,9 +174,58 @@ def test_two_files_that_disagree_are_refused(key: str, said: object, holds: obje
     with pytest.raises(TokenizerError) as error:
         Tokenizer.load(tmp_path)
 
-    shown = "<unk>" if key == "unk_token" else "<thought>" if isinstance(said, dict) else said
-    for part in (str(path), str(tmp_path / "tokenizer.json"), repr(shown), repr(holds)):
+    shown = "<thought>" if isinstance(said, dict) else said
+    for part in (path.name, str(tmp_path / "tokenizer.json"), repr(shown), repr(holds)):
         assert part in str(error.value)
+
+
+@pytest.mark.parametrize("role", ["bos_token", "eos_token", "pad_token", "unk_token"])
+def test_a_role_has_to_be_a_control_token_of_the_vocabulary(role: str, tmp_path: Path) -> None:
+    GPT2.save(tmp_path)
+    path = tmp_path / "tokenizer_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), role: {"content": "<s>"}}))
+
+    with pytest.raises(TokenizerError, match=f"no control token '<s>', the {role} of the settings"):
+        Tokenizer.load(tmp_path)
+
+
+def test_the_roles_are_those_that_the_settings_name(tmp_path: Path) -> None:
+    GPT2.save(tmp_path)
+    path = tmp_path / "tokenizer_config.json"
+    said = {"bos_token": None, "eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>", "unk_token": None}
+    path.write_text(json.dumps({**json.loads(path.read_text()), **said}))
+
+    tokenizer = Tokenizer.load(tmp_path)
+
+    assert (tokenizer.text_start, tokenizer.eos_id, tokenizer.pad_id) == ([], 0, 0)
+    # A first token is predicted from the end of another text, and an answer still ends as it is written.
+    assert tokenizer.begin([]) == [0] and tokenizer.begin([50]) == [50] and tokenizer.end_ids == {0, 2}
+    assert tokenizer.fingerprint == GPT2.fingerprint
+    tokenizer.save(tmp_path / "again")
+    assert Tokenizer.load(tmp_path / "again").text_start == []
+
+
+def test_what_transformers_saved_again_is_read_as_it_was(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    GPT2.save(tmp_path / "first")
+    transformers.AutoTokenizer.from_pretrained(tmp_path / "first").save_pretrained(tmp_path / "second")
+
+    again = Tokenizer.load(tmp_path / "second")
+
+    assert not again.is_foreign and again.fingerprint == GPT2.fingerprint
+    assert (again.bos_id, again.eos_id, again.pad_id) == (GPT2.bos_id, GPT2.eos_id, GPT2.pad_id)
+
+
+def test_settings_for_batches_and_processors_that_add_nothing_are_read_past(tmp_path: Path) -> None:
+    GPT2.save(tmp_path)
+    file = tmp_path / "tokenizer.json"
+    spec = json.loads(file.read_text())
+    spec["truncation"] = {"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0}
+    spec["post_processor"] = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": False, "use_regex": True}
+    file.write_text(json.dumps(spec))
+
+    assert Tokenizer.load(tmp_path).encode("hello there") == GPT2.encode("hello there")
+    assert not Tokenizer.load(tmp_path).is_foreign
 
 
 def test_a_config_silent_about_prefix_space_contradicts_a_file_that_has_it(tmp_path: Path) -> None:
@@ -218,20 +254,13 @@ def edit(spec: dict, path: str, value: object) -> None:
         ("model.merges", [["<", "nothing"]], "merge '<' + 'nothing'"),
         ("model.merges", [["<think", ">"]], "merge"),
         ("model.dropout", 0.1, "dropout"),
-        ("model.ignore_merges", True, "ignore_merges"),
-        ("normalizer", {"type": "NFC"}, "normalizer"),
-        ("post_processor", {"type": "TemplateProcessing"}, "post_processor"),
-        ("truncation", {"max_length": 5}, "truncation"),
-        ("pre_tokenizer", None, "pre_tokenizer"),
-        ("pre_tokenizer", {"type": "Whitespace"}, "pre_tokenizer"),
         ("added_tokens", None, "added_tokens"),
         ("added_tokens", [{"id": 1}], "malformed"),
-        ("added_tokens", [], "lacks '<|im_start|>'"),
-        ("added_tokens.25.lstrip", True, "<think>"),
+        ("added_tokens", [], "no control token '<|im_start|>', the bos_token"),
         ("added_tokens.25.id", "25", "malformed"),
         ("added_tokens.25.id", 25.0, "ids are 0..N-1"),
         ("added_tokens.25.content", "!", "0x21"),
-        ("added_tokens.2.content", "<|stop|>", "lacks '<|im_end|>'"),
+        ("added_tokens.2.content", "<|stop|>", "ids of added tokens leave a gap"),
     ],
 )
 def test_files_whose_ids_we_could_not_promise_are_refused(path: str, value: object, words: str, tmp_path: Path) -> None:

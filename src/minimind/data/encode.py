@@ -111,7 +111,7 @@ class Encoder:
             if isinstance(ids, str):
                 yield BadRow(row.path, row.line, ids)
                 continue
-            array = np.array([self.tokenizer.bos_id, *ids, self.tokenizer.eos_id], dtype=self._dtype)
+            array = np.array([*self.tokenizer.text_start, *ids, self.tokenizer.eos_id], dtype=self._dtype)
             reason = "" if text.strip() else "empty"
             yield self._document(text, text, reason, array, None, len(text.encode()))
 

@@ -92,7 +92,7 @@ def cut_documents(
         raise DataError("there is no held-out text to score; expected at least one document that is not empty")
     cut = []
     for row, encoded in zip(rows, tokenizer.encode_batch([row["text"] for row in rows]), strict=True):
-        ids = [tokenizer.bos_id, *encoded, tokenizer.eos_id]
+        ids = [*tokenizer.begin([]), *encoded, tokenizer.eos_id]
         # Whole texts count their own bytes: a prefix space that the tokenizer adds is no text.
         data = row["text"].encode() if len(ids) <= max_tokens else _bytes(tokenizer, ids[:max_tokens])
         cut.append(HeldOutDocument(ids[:max_tokens], data, str(row.get("source", "text"))))

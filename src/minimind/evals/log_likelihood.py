@@ -49,10 +49,10 @@ def encode_request(tokenizer: Tokenizer, context: str, continuation: str) -> Sco
     if not continuation:
         raise DataError(f"nothing to score after {context[-40:]!r}; expected a text that is not empty")
     if not context:
-        return ScoreRequest((tokenizer.bos_id,), tuple(tokenizer.encode(continuation)))
+        return ScoreRequest(tuple(tokenizer.begin([])), tuple(tokenizer.encode(continuation)))
     stripped = context.rstrip()
     if not stripped:
-        return ScoreRequest((tokenizer.bos_id,), tuple(tokenizer.encode(context + continuation)))
+        return ScoreRequest(tuple(tokenizer.begin([])), tuple(tokenizer.encode(context + continuation)))
     before = tokenizer.encode(stripped)
     whole = tokenizer.encode(context + continuation)
     if len(whole) <= len(before):

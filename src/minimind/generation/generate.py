@@ -56,7 +56,7 @@ def generate(model, tokenizer, prompt, **settings):
     Errors:    UserError for a prompt that does not fit the context, ConfigError for a setting out of bounds.
     """
     texts = [prompt] if isinstance(prompt, str) else prompt
-    prompts = [[tokenizer.bos_id, *ids] for ids in tokenizer.encode_batch(texts)]
+    prompts = [tokenizer.begin(ids) for ids in tokenizer.encode_batch(texts)]
     found = [completion.text for completion in complete(model, tokenizer, prompts, Sampling(**settings))]
     return found[0] if isinstance(prompt, str) else found
 
@@ -120,7 +120,7 @@ def stream(
     Errors:  as `generate`, at once and not at the first piece.
     """
     sampling = sampling or Sampling()
-    ids = [tokenizer.bos_id, *tokenizer.encode(prompt)] if isinstance(prompt, str) else prompt
+    ids = tokenizer.begin(tokenizer.encode(prompt)) if isinstance(prompt, str) else prompt
     stop_ids = tokenizer.end_ids
     context = model.config.max_position_embeddings
     _require_fit(model, [ids], context)

@@ -115,7 +115,7 @@ def _meaning(config: ModelConfig) -> dict[str, Any]:
 
 
 def _greedy(model: Transformer, tokenizer: Tokenizer) -> str:
-    prompt = [tokenizer.bos_id, *tokenizer.encode("The sun")]
+    prompt = tokenizer.begin(tokenizer.encode("The sun"))
     sampling = Sampling(temperature=0, max_tokens=max(min(16, model.config.max_position_embeddings - len(prompt)), 1))
     return complete(model, tokenizer, [prompt], sampling)[0].text
 

@@ -126,6 +126,11 @@ def _add_tokenizer(writer: Any, tokenizer: Tokenizer, num_rows: int, where: str)
             f"{where}: add_prefix_space is on, which llama.cpp never applies to a byte-level BPE: it would give other "
             "ids; export with --format hf instead"
         )
+    if tokenizer.is_foreign:
+        raise CheckpointError(
+            f"{where}: the vocabulary does more to a text than llama.cpp's name of a split pattern says; "
+            "export with --format hf instead"
+        )
     kinds = [_token_type(tokenizer, index) for index in range(tokenizer.vocab_size)]
     spare = range(tokenizer.vocab_size, num_rows)
     writer.add_tokenizer_model("gpt2")

@@ -193,7 +193,7 @@ def _greedy_loss(found: OnnxModel, model: Transformer, tokenizer: Tokenizer) -> 
     Two best tokens may be as good as equal, and either is right; so texts are not compared.
     """
     context = model.config.max_position_embeddings
-    prompt = [tokenizer.bos_id, *tokenizer.encode("The sun")][:context]
+    prompt = tokenizer.begin(tokenizer.encode("The sun"))[:context]
     ids, new, past = list(prompt), prompt, None
     for _ in range(min(GREEDY_TOKENS, context - len(prompt) + 1)):
         positions = torch.arange(len(ids) - len(new), len(ids))[None]

@@ -23,6 +23,8 @@ def inspect_tokenizer(path: Path, texts_by_language: Mapping[str, Sequence[str]]
             "tokens": f"{tokenizer.vocab_size:,}",
             "of them": f"{len(tokenizer.control_ids)} control, {len(tokenizer.merges):,} merged",
             "split pattern": f"{tokenizer.pattern}{', with a space before each text' * tokenizer.add_prefix_space}",
+            "what a text loses": "; ".join(tokenizer.losses()) or "nothing",
+            "before a text": " ".join(tokenizer.decode([index]) for index in tokenizer.text_start) or "nothing",
             "fingerprint": tokenizer.fingerprint,
             "tokens that are whole characters": f"{whole:,} of {tokenizer.vocab_size - len(tokenizer.control_ids):,}",
         },

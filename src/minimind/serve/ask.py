@@ -122,7 +122,7 @@ def completion_requests(body: CompletionBody, tokenizer: Tokenizer, defaults: Sa
         raise Problem(400, "max_tokens is 0; expected at least 1 without echo", param="max_tokens")
     given: Any = [body.prompt] if isinstance(body.prompt, str) or isinstance(body.prompt[0], int) else body.prompt
     try:
-        prompts = [[tokenizer.bos_id, *tokenizer.encode(p)] if isinstance(p, str) else list(p) for p in given]
+        prompts = [tokenizer.begin(tokenizer.encode(p)) if isinstance(p, str) else list(p) for p in given]
     except TokenizerError as error:
         raise Problem(400, str(error), param="prompt", code="invalid_value") from None
     if any(index >= tokenizer.vocab_size for prompt in prompts for index in prompt):

@@ -19,18 +19,15 @@ import tokenizers
 from tokenizers import models, trainers
 
 from minimind.errors import TokenizerError
+from minimind.text.foreign import ForeignVocabulary, losses, read_vocabulary
 from minimind.text.vocabulary import (
-    BOS,
     BYTE_SYMBOLS,
     EOS,
     NUM_SPECIAL,
-    PAD,
     PATTERNS,
     RESERVED,
-    SYMBOL_BYTES,
     Vocabulary,
     make_pre_tokenizer,
-    read_vocabulary,
 )
 
 __all__ = ["PATTERNS", "RESERVED", "StreamDecoder", "Tokenizer", "Vocabulary"]
@@ -42,26 +39,28 @@ MAX_WHITE_SPACE = 5_000_000
 class Tokenizer:
     """Text or bytes <-> ids. `load` one or `train` one."""
 
-    def __init__(self, vocabulary: Vocabulary, where: str = "tokenizer") -> None:
+    def __init__(self, vocabulary: Vocabulary | ForeignVocabulary, where: str = "tokenizer") -> None:
         vocabulary.check(where)
         self._vocabulary = vocabulary
-        self._with_control = vocabulary.build(with_control=True)
-        # Without added tokens no text reaches a control id; `Vocabulary.check` has proved that merges do not either.
+        # Without control tokens no text reaches their ids; `check` has proved that merges do not either.
         self._plain = vocabulary.build(with_control=False)
         self.pattern = vocabulary.pattern
         self.add_prefix_space = vocabulary.add_prefix_space
         self.vocab_size = len(vocabulary.tokens)
-        self.bos_id, self.eos_id, self.pad_id = (vocabulary.control[name] for name in (BOS, EOS, PAD))
-        # EOS ends a turn, and behind PAD, which is `<|endoftext|>`, another document would begin.
-        self.end_ids = frozenset((self.eos_id, self.pad_id))
+        control, roles = vocabulary.control, vocabulary.roles
+        self.eos_id, self.pad_id = control[roles.eos], control[roles.pad]
+        # What a first token is predicted from where nothing begins a text.
+        self.bos_id = self.eos_id if roles.bos is None else control[roles.bos]
+        self.text_start = [control[name] for name in roles.start]
+        # EOS ends a turn, and behind PAD, which is `<|endoftext|>`, another document would begin. A model that was
+        # trained on text alone may name its end of text; conversations then still end as they are written.
+        self.end_ids = frozenset((self.eos_id, self.pad_id, control.get(EOS, self.eos_id)))
         self.control_ids = frozenset(vocabulary.control.values())
         self.control_names = frozenset(vocabulary.control)
         self._known_bytes = bytes(set(range(256)) - vocabulary.missing_bytes)
         self._special_ids = frozenset(vocabulary.control[name] for name in vocabulary.special)
-        self._spelling = [
-            token.encode() if index in self.control_ids else bytes(SYMBOL_BYTES[symbol] for symbol in token)
-            for index, token in enumerate(vocabulary.tokens)
-        ]
+        self._spelling = vocabulary.spelling()
+        self._continued: dict[str, tokenizers.Tokenizer] = {}
 
     @classmethod
     def load(cls, path: Path | str) -> "Tokenizer":
@@ -107,19 +106,29 @@ class Tokenizer:
         )
 
     def save(self, folder: Path | str) -> None:
-        """Write tokenizer.json and tokenizer_config.json, both from the one `Vocabulary`."""
+        """Write tokenizer.json and tokenizer_config.json, both from the one vocabulary; foreign ones as they came."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        config = json.dumps(self._vocabulary.config_json(), ensure_ascii=False, indent=2)
-        (folder / "tokenizer.json").write_text(self._with_control.to_str(pretty=True) + "\n", encoding="utf-8")
-        (folder / "tokenizer_config.json").write_text(config + "\n", encoding="utf-8")
+        for name, content in self._vocabulary.files.items():
+            (folder / name).write_bytes(content)
+
+    @cached_property
+    def _with_control(self) -> tokenizers.Tokenizer:
+        return self._vocabulary.build(with_control=True)
 
     @cached_property
     def fingerprint(self) -> str:
         """sha256 (hex) of all that decides ids: equal fingerprints, equal ids for every text."""
-        known = self._vocabulary
-        facts = [known.tokens, known.merges, known.pattern, known.add_prefix_space, sorted(known.control.items())]
-        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+        return hashlib.sha256(self._vocabulary.facts.encode()).hexdigest()
+
+    @property
+    def is_foreign(self) -> bool:
+        """Was the vocabulary made elsewhere, with habits of its own? `losses` names them."""
+        return isinstance(self._vocabulary, ForeignVocabulary)
+
+    def losses(self) -> list[str]:
+        """What a text loses on its way to ids and back, in words; nothing where the vocabulary was made here."""
+        return losses(lambda text: self.decode(self.encode(text)))
 
     @cached_property
     def token_bytes(self) -> list[bytes]:
@@ -146,6 +155,32 @@ class Tokenizer:
         """The ids of ordinary text; control tokens spelled in it stay text."""
         return self._plain.encode(self._checked(text), add_special_tokens=False).ids
 
+    def begin(self, ids: Sequence[int]) -> list[int]:
+        """A text's ids with what stands before a text in this vocabulary; never empty."""
+        return [*self.text_start, *ids] or [self.bos_id]
+
+    def encode_marked(self, text: str, controls: Sequence[tuple[int, int]]) -> tuple[list[int], list[tuple[int, int]]]:
+        """The ids of a rendered text, and the characters from `start` to `end` that each stands for.
+
+        controls: the spans, in order, where control tokens stand; whatever is spelled elsewhere is text. What lies
+                  between two of them is encoded in one go, as transformers does, so that ids are the same.
+        """
+        ids: list[int] = []
+        spans: list[tuple[int, int]] = []
+        at = 0
+        for start, end in [*controls, (len(text), len(text))]:
+            first, last = at, start
+            if controls and (first or last < len(text)):
+                first, last = self._less_space(text, first, last, end)
+            for index, (left, right) in self._encode_stretch(text[first:last], is_first=not ids):
+                ids.append(index)
+                spans.append((first + left, first + right))
+            if end > start:
+                ids.append(self.control(text[start:end]))
+                spans.append((start, end))
+            at = end
+        return ids, spans
+
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` each text, on all cores."""
         checked = [self._checked(text) for text in texts]
@@ -154,6 +189,33 @@ class Tokenizer:
     def encode_with_control(self, text: str) -> list[int]:
         """The ids of trusted text in which spelled control tokens become ids: for templates and tests only."""
         return self._with_control.encode(self._checked(text), add_special_tokens=False).ids
+
+    def _less_space(self, text: str, first: int, last: int, end: int) -> tuple[int, int]:
+        """A stretch without the white space that the control tokens beside it take."""
+        strips = self._vocabulary.strips
+        if not strips:
+            return first, last
+        before = next((name for name in strips if strips[name][1] and text.endswith(name, 0, first)), None)
+        while before and first < last and text[first].isspace():
+            first += 1
+        behind = strips.get(text[last:end], (False, False))[0]
+        while behind and first < last and text[last - 1].isspace():
+            last -= 1
+        return first, last
+
+    def _encode_stretch(self, text: str, *, is_first: bool) -> list[tuple[int, tuple[int, int]]]:
+        if not text:
+            return []
+        if is_first or not self._vocabulary.begins_text:
+            found = self._plain.encode(self._checked(text), add_special_tokens=False)
+            return [*zip(found.ids, found.offsets, strict=True)]
+        # Behind a control token that nobody wrote: a character that is none, and that this text has not.
+        mark = next(chr(code) for code in range(0xFDD0, 0xFDF0) if chr(code) not in text)
+        if mark not in self._continued:
+            self._continued[mark] = self._vocabulary.build(with_control=False, sentinel=mark)
+        found = self._continued[mark].encode(mark + self._checked(text), add_special_tokens=False)
+        shifted = [(left - 1, right - 1) for left, right in found.offsets]
+        return [*zip(found.ids, shifted, strict=True)][1:]
 
     def encode_bytes(self, data: bytes) -> list[int]:
         """Ids for any bytes: its valid UTF-8 stretches as `encode` has them, each other byte as its byte token."""
@@ -171,7 +233,7 @@ class Tokenizer:
     def _byte_ids(self) -> list[int]:
         positions = {token: index for index, token in enumerate(self._vocabulary.tokens)}
         # Nobody asks for a byte without a token: `_require_tokens` has refused it.
-        return [positions.get(symbol, -1) for symbol in BYTE_SYMBOLS]
+        return [positions.get(self._vocabulary.byte_token(byte), -1) for byte in range(256)]
 
     def _checked(self, text: str) -> str:
         """`text`, if this vocabulary can encode all of it."""
@@ -200,7 +262,13 @@ class Tokenizer:
 
     def decode(self, ids: Iterable[int], skip_special: bool = False) -> str:
         """The text of `ids`, with U+FFFD for bytes that are not UTF-8; `decode(encode(text)) == text`."""
-        return self.decode_bytes(ids, skip_special).decode("utf-8", "replace")
+        text = self.decode_bytes(ids, skip_special).decode("utf-8", "replace")
+        return text.removeprefix(" ") if self.strips_space else text
+
+    @property
+    def strips_space(self) -> bool:
+        """Does a text that is decoded begin without the space that SentencePiece puts before each?"""
+        return self._vocabulary.strips_space
 
 
 class StreamDecoder:
@@ -213,10 +281,15 @@ class StreamDecoder:
         self._tokenizer = tokenizer
         self._skip_special = skip_special
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._is_start = True
 
     def push(self, index: int) -> str:
         """The text that became certain with this id; often empty in the middle of a character."""
-        return self._decoder.decode(self._tokenizer.decode_bytes([index], self._skip_special))
+        text = self._decoder.decode(self._tokenizer.decode_bytes([index], self._skip_special))
+        if text and self._is_start:
+            self._is_start = False
+            return text.removeprefix(" ") if self._tokenizer.strips_space else text
+        return text
 
     def finish(self) -> str:
         """What is left when no id will follow: U+FFFD if the last character never became whole."""

@@ -1,4 +1,4 @@
-"""What decides ids, and the files that hold it: tokenizer.json and the tokenizer_config.json beside it.
+"""What decides the ids of a vocabulary made here, and the files that hold it: tokenizer.json and its settings.
 
 A `Vocabulary` is checked before it is believed, wherever it comes from: no text may have the id of a control token, and
 the files must say one thing. One from elsewhere may lack control tokens that are reserved here, such as `<think>`. That
@@ -10,21 +10,35 @@ Next: `tokenizer.py`, which encodes and decodes with one.
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import tokenizers
 from tokenizers import AddedToken, decoders, models, pre_tokenizers
 
 from minimind.errors import TokenizerError
 
-__all__ = ["BYTE_SYMBOLS", "PATTERNS", "RESERVED", "Vocabulary", "make_pre_tokenizer", "read_vocabulary"]
+__all__ = [
+    "BYTE_SYMBOLS",
+    "PATTERNS",
+    "RESERVED",
+    "Roles",
+    "Vocabulary",
+    "check_agreement",
+    "is_made_here",
+    "is_plain",
+    "make_pre_tokenizer",
+    "parse_vocabulary",
+    "read_json",
+    "read_roles",
+    "usual_end",
+]
 
 BOS, EOS, PAD = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
-ROLES = {"bos_token": BOS, "eos_token": EOS, "pad_token": PAD, "unk_token": PAD}
+ROLES = ("bos_token", "eos_token", "pad_token", "unk_token")
 
 # Ids 0..35, in the order of MiniMind's published vocabulary. Those from NUM_SPECIAL on are added tokens without the
 # "special" flag: they survive `skip_special`, because a reader wants to see a think block or a tool call.
@@ -37,6 +51,9 @@ RESERVED = (
     *(f"<|buffer{number}|>" for number in range(1, 10)),
 )
 NUM_SPECIAL = 21
+
+# Where nothing names the end of a text.
+USUAL_ENDS = (PAD, "</s>", "<eos>", "<|end_of_text|>", EOS)
 
 # How a text is cut before merging; llama.cpp knows each by this name. None: the pattern built into ByteLevel, to which
 # "smollm" adds that each digit stands alone.
@@ -52,11 +69,11 @@ PATTERNS: Mapping[str, str | None] = {
 # Conversations are written in these, so a vocabulary without one of them is a broken file.
 NEEDED_BYTES = frozenset([0x0A, *range(0x20, 0x7F)])
 
-# 150k tokens are about 11 MB of JSON; a larger file is no byte-level BPE, and could fill the memory when parsed.
-MAX_FILE_BYTES = 16 << 20
+# Gemma 3's 262k tokens are 33 MB of JSON; a larger file could fill the memory when it is parsed.
+MAX_FILE_BYTES = 64 << 20
 
 # Settings of a tokenizer.json that would change ids or text, with the only value each may have: none.
-_NO_SECTION = ("normalizer", "post_processor", "truncation", "padding")
+_NO_SECTION = ("normalizer",)
 _NO_MODEL_SETTING = ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback", "ignore_merges")
 
 
@@ -69,6 +86,20 @@ def _byte_symbols() -> list[str]:
 
 BYTE_SYMBOLS = _byte_symbols()
 SYMBOL_BYTES = {symbol: byte for byte, symbol in enumerate(BYTE_SYMBOLS)}
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Which control tokens begin a text, end it, and fill what is left of a row.
+
+    start:  what stands before a plain text; none for most base models
+    """
+
+    start: tuple[str, ...] = (BOS,)
+    bos: str | None = BOS
+    eos: str = EOS
+    pad: str = PAD
+    unk: str | None = PAD
 
 
 @dataclass(frozen=True)
@@ -87,6 +118,11 @@ class Vocabulary:
     add_prefix_space: bool
     control: Mapping[str, int]
     special: frozenset[str]
+    roles: Roles = Roles()
+
+    # What only vocabularies from elsewhere have (`foreign.py`).
+    strips_space = begins_text = False
+    strips: ClassVar[Mapping[str, tuple[bool, bool]]] = {}
 
     def check(self, where: str) -> None:
         """Prove that no id of a text is a control token's, and that every byte a text needs has a token.
@@ -111,9 +147,9 @@ class Vocabulary:
                 raise TokenizerError(
                     f"{where}: merge {left!r} + {right!r} uses or makes a token that is missing or a control token"
                 )
-        for name in (BOS, EOS, PAD):
-            if name not in self.control:
-                raise TokenizerError(f"{where}: lacks {name!r}, a control token that conversations are built with")
+        for name in (self.roles.bos, self.roles.eos, self.roles.pad):
+            if name is not None and name not in self.control:
+                raise TokenizerError(f"{where}: lacks {name!r}, a control token that begins, ends or fills a text")
 
     @cached_property
     def missing_bytes(self) -> frozenset[int]:
@@ -121,7 +157,32 @@ class Vocabulary:
         tokens = set(self.tokens)
         return frozenset(byte for byte, symbol in enumerate(BYTE_SYMBOLS) if symbol not in tokens)
 
-    def build(self, *, with_control: bool) -> tokenizers.Tokenizer:
+    @cached_property
+    def facts(self) -> str:
+        """All that decides ids, as one line."""
+        return json.dumps([self.tokens, self.merges, self.pattern, self.add_prefix_space, sorted(self.control.items())])
+
+    @staticmethod
+    def byte_token(byte: int) -> str:
+        """The token of a byte that is part of no character."""
+        return BYTE_SYMBOLS[byte]
+
+    def spelling(self) -> list[bytes]:
+        """The bytes of each id; control tokens as their names."""
+        return [
+            token.encode() if token in self.control else bytes(SYMBOL_BYTES[symbol] for symbol in token)
+            for token in self.tokens
+        ]
+
+    @cached_property
+    def files(self) -> Mapping[str, bytes]:
+        """tokenizer.json and tokenizer_config.json, by name."""
+        config = json.dumps(self.config_json(), ensure_ascii=False, indent=2)
+        built = self.build(with_control=True).to_str(pretty=True)
+        return {"tokenizer.json": f"{built}\n".encode(), "tokenizer_config.json": f"{config}\n".encode()}
+
+    def build(self, *, with_control: bool, sentinel: str | None = None) -> tokenizers.Tokenizer:
+        assert sentinel is None, "every stretch of a text is cut alike"
         ids = {token: index for index, token in enumerate(self.tokens)}
         built = tokenizers.Tokenizer(models.BPE(vocab=ids, merges=list(self.merges)))
         built.pre_tokenizer = make_pre_tokenizer(self.pattern, self.add_prefix_space)
@@ -137,7 +198,7 @@ class Vocabulary:
             "add_prefix_space": self.add_prefix_space,
             "add_bos_token": False,
             "add_eos_token": False,
-            **ROLES,
+            **{role: getattr(self.roles, role.removesuffix("_token")) for role in ROLES},
             "clean_up_tokenization_spaces": False,
             # transformers 4 would add token_type_ids, which the models refuse.
             "model_input_names": ["input_ids", "attention_mask"],
@@ -156,16 +217,8 @@ def make_pre_tokenizer(pattern: str, add_prefix_space: bool) -> pre_tokenizers.P
     return pre_tokenizers.Sequence([split, byte_level])
 
 
-def read_vocabulary(path: Path) -> Vocabulary:
-    """From a tokenizer.json; a tokenizer_config.json beside it must agree. Errors: TokenizerError naming the field."""
-    vocabulary = _parse_tokenizer_json(_read_json(path), str(path))
-    config_path = path.with_name("tokenizer_config.json")
-    if config_path.exists():
-        _check_config(_read_json(config_path), vocabulary, config_path, path)
-    return vocabulary
-
-
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file that nobody vouches for. Errors: TokenizerError"""
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise TokenizerError(f"{path}: {path.stat().st_size:,} bytes; a tokenizer has at most {MAX_FILE_BYTES:,}")
@@ -177,19 +230,16 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _parse_tokenizer_json(spec: dict[str, Any], where: str) -> Vocabulary:
-    """Accept exactly the files whose ids we can promise; anything else is named and refused."""
+def parse_vocabulary(spec: Mapping[str, Any], config: Mapping[str, Any], where: str) -> Vocabulary:
+    """A file whose ids and texts we can promise. Errors: TokenizerError naming what else is in it"""
     model, added = spec.get("model"), spec.get("added_tokens")
     if not isinstance(model, dict) or model.get("type") != "BPE" or not isinstance(added, list):
         raise TokenizerError(f"{where}: expected a model of type 'BPE' and a list added_tokens")
-    for section, names in ((spec, _NO_SECTION), (model, _NO_MODEL_SETTING)):
-        for name in names:
-            if section.get(name):
-                raise TokenizerError(f"{where}: {name} is {str(section[name])[:200]}; expected none")
-    pattern, add_prefix_space = _parse_pre_tokenizer(spec.get("pre_tokenizer"), where)
+    found = _find_pattern(spec.get("pre_tokenizer"))
+    assert found is not None and is_plain(spec), where
+    pattern, add_prefix_space = found
     try:
         control = {entry["content"]: entry["id"] for entry in added}
-        stripping = [entry["content"] for entry in added if entry["lstrip"] or entry["rstrip"] or entry["single_word"]]
         ids = {**model["vocab"], **control}
         pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
         vocabulary = Vocabulary(
@@ -199,6 +249,7 @@ def _parse_tokenizer_json(spec: dict[str, Any], where: str) -> Vocabulary:
             add_prefix_space=add_prefix_space,
             control=control,
             special=frozenset(entry["content"] for entry in added if entry["special"]),
+            roles=_roles(config, control, where),
         )
         vocabulary.check(where)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -206,20 +257,59 @@ def _parse_tokenizer_json(spec: dict[str, Any], where: str) -> Vocabulary:
     for index, token in enumerate(vocabulary.tokens):
         if type(ids[token]) is not int or ids[token] != index:
             raise TokenizerError(f"{where}: token {token!r} has id {ids[token]!r}, expected {index}: ids are 0..N-1")
-    if stripping:
-        raise TokenizerError(f"{where}: added token {stripping[0]!r} takes text beside it; expected plain")
     return vocabulary
 
 
-def _parse_pre_tokenizer(found: Any, where: str) -> tuple[str, bool]:
+def _roles(config: Mapping[str, Any], control: Collection[str], where: str) -> Roles:
+    """Where the settings name nothing, the roles are those of a vocabulary made here."""
+    named = read_roles(config, control, where)
+    eos, bos = named["eos_token"], named["bos_token"]
+    if eos is None and {BOS, EOS, PAD} <= set(control):
+        return Roles()
+    eos = eos or usual_end(control, where)
+    return Roles(() if bos is None else (bos,), bos, eos, named["pad_token"] or eos, named["unk_token"])
+
+
+def usual_end(control: Collection[str], where: str) -> str:
+    """The token that ends a text where nothing names one. Errors: TokenizerError"""
+    for name in USUAL_ENDS:
+        if name in control:
+            return name
+    raise TokenizerError(f"{where}: nothing says which token ends a text; name one as eos_token beside the file")
+
+
+def is_plain(spec: Mapping[str, Any]) -> bool:
+    """Is this a byte-level vocabulary that does nothing else to a text, in one of the `PATTERNS`?"""
+    model = spec.get("model") or {}
+    if any(spec.get(name) for name in _NO_SECTION) or any(model.get(name) for name in _NO_MODEL_SETTING):
+        return False
+    is_known = _find_pattern(spec.get("pre_tokenizer")) is not None
+    strips = any(entry.get(side) for entry in spec.get("added_tokens") or [] for side in ("lstrip", "rstrip"))
+    return is_known and not strips and _adds_nothing(spec.get("post_processor"))
+
+
+def is_made_here(spec: Mapping[str, Any]) -> bool:
+    """Does it begin with MiniMind's reserved tokens?"""
+    entries = [entry for entry in spec.get("added_tokens") or [] if isinstance(entry, dict)]
+    names = {entry.get("id"): entry.get("content") for entry in entries}
+    return all(names.get(index) == name for index, name in enumerate(RESERVED[:NUM_SPECIAL]))
+
+
+def _adds_nothing(node: Any) -> bool:
+    """Does a post-processor leave ids as they are? Tools write one that does even where none is needed."""
+    if not node or node.get("type") == "ByteLevel":
+        return True
+    return node.get("type") == "TemplateProcessing" and not any("SpecialToken" in part for part in node["single"])
+
+
+def _find_pattern(found: Any) -> tuple[str, bool] | None:
+    """The pattern of a pre-tokenizer, and whether it puts a space before each text."""
     for pattern in PATTERNS:
         for add_prefix_space in (False, True):
             known = json.loads(make_pre_tokenizer(pattern, add_prefix_space).__getstate__())
             if _without_offsets(found) == _without_offsets(known):
                 return pattern, add_prefix_space
-    raise TokenizerError(
-        f"{where}: pre_tokenizer is {json.dumps(found)[:200]}; expected that of one of {', '.join(PATTERNS)}"
-    )
+    return None
 
 
 def _without_offsets(node: Any) -> Any:
@@ -229,22 +319,32 @@ def _without_offsets(node: Any) -> Any:
     return [_without_offsets(value) for value in node] if isinstance(node, list) else node
 
 
-def _check_config(config: Mapping[str, Any], vocabulary: Vocabulary, config_path: Path, path: Path) -> None:
-    """Refuse files that contradict each other: which one a reader obeys depends on the reader's version."""
-    names = {str(index): name for name, index in vocabulary.control.items()}
-    # transformers 4 takes a missing add_prefix_space for false, and a missing role for none, which is harmless.
+def read_roles(config: Mapping[str, Any], control: Collection[str], where: str) -> dict[str, str | None]:
+    """The token of each role in a tokenizer_config.json, None where it names none. Errors: TokenizerError"""
+    named = {role: _content(config.get(role)) for role in ROLES}
+    for role, name in named.items():
+        if name is not None and name not in control:
+            raise TokenizerError(f"{where} has no control token {name!r}, the {role} of the settings beside it")
+    return named
+
+
+def check_agreement(config: Mapping[str, Any], control: Mapping[str, int], prefix_space: bool, where: str) -> None:
+    """Refuse files that contradict each other: which one a reader obeys depends on the reader's version.
+
+    prefix_space: whether tokenizer.json puts a space before each text
+    """
+    names = {str(index): name for name, index in control.items()}
+    # transformers 4 takes a missing add_prefix_space for false.
     said = {"add_prefix_space": config.get("add_prefix_space") or False}
-    holds: dict[str, Any] = {"add_prefix_space": vocabulary.add_prefix_space}
-    for role, name in ROLES.items():
-        said[role], holds[role] = _content(config.get(role)) or name, name
-    # Nothing is derived from where padding stands, so it may be another control token; SmolLM2 pads with its EOS.
-    if isinstance(said["pad_token"], str) and said["pad_token"] in vocabulary.control:
-        holds["pad_token"] = said["pad_token"]
+    holds: dict[str, Any] = {"add_prefix_space": prefix_space}
     for index, entry in (config.get("added_tokens_decoder") or {}).items():
         said[f"token {index}"], holds[f"token {index}"] = _content(entry), names.get(index)
     for key, value in said.items():
         if value != holds[key]:
-            raise TokenizerError(f"{config_path} has {key} {value!r}, {path} has {holds[key]!r}; make the two agree")
+            raise TokenizerError(
+                f"tokenizer_config.json beside {where} has {key} {value!r}, the file itself {holds[key]!r}; "
+                "make the two agree"
+            )
 
 
 def _content(entry: Any) -> Any:

@@ -29,7 +29,7 @@ class GivenPrompt:
 
     def ids(self, tokenizer: Tokenizer, *, thinking: bool) -> list[int]:
         if self.conversation is None:
-            return [tokenizer.bos_id, *tokenizer.encode(self.row["prompt"])]
+            return tokenizer.begin(tokenizer.encode(self.row["prompt"]))
         return render_prompt(self.conversation.messages, self.conversation.tools, tokenizer, thinking)
 
 
