@@ -101,7 +101,8 @@ class ForeignVocabulary:
     @property
     def merges(self) -> tuple[tuple[str, str], ...]:
         merges = self.spec["model"].get("merges") or []
-        return tuple(tuple(pair.split(" ", 1)) if isinstance(pair, str) else tuple(pair) for pair in merges)
+        pairs = (pair.split(" ", 1) if isinstance(pair, str) else pair for pair in merges)
+        return tuple((left, right) for left, right in pairs)
 
     @property
     def add_prefix_space(self) -> bool:
