@@ -68,7 +68,7 @@ def test_texts_that_say_nothing_or_are_debris_have_a_reason(tokenizer: Tokenizer
     ("kind", "row", "reason"),
     [
         ("text", {"text": 5}, "column 'text' is a int; expected text"),
-        ("text", {"text": None}, "column 'text' is a NoneType; expected text"),
+        ("text", {"text": None}, "has no column 'text' and no conversation, but nothing"),
         ("text", {"body": "x"}, "has no column 'text' and no conversation, but 'body'; name the column"),
         ("text", chat(("user", "x")), "holds a conversation where a text is expected; prepare them apart"),
         ("conversation", {"text": "x"}, "holds a text where a conversation is expected; prepare them apart"),

@@ -49,7 +49,7 @@ def test_a_glob_means_the_files_it_matches_and_a_named_file_is_taken_whatever_it
     [
         ("", "absent.jsonl", "absent.jsonl: no such file or folder"),
         ("", "*.jsonl", "*.jsonl: found no file; expected .jsonl, .txt"),
-        ("rows.json", "rows.json", "rows.json: found rows.json; expected .jsonl, .txt"),
+        ("rows.odt", "rows.odt", "rows.odt: found rows.odt; expected .jsonl, .txt"),
         ("x.parquet.gz", "x.parquet.gz", "x.parquet.gz: found x.parquet.gz; expected"),
         ("folder/x.py", "folder", "folder: found x.py; expected .jsonl"),
     ],

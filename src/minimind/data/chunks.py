@@ -4,22 +4,34 @@ A row that cannot be used is a BadRow with its reason, never an exception and ne
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from minimind.data.lines import MAX_LINE_BYTES, Document, LineBlock
+from minimind.text.shapes import present
 
-__all__ = ["BadRow", "Chunk", "JsonLines", "PlainText", "Row", "RowValues", "Table", "parse_object"]
+__all__ = [
+    "BadRow",
+    "Chunk",
+    "JsonLines",
+    "JsonValues",
+    "PlainText",
+    "ReadRows",
+    "Row",
+    "RowValues",
+    "Table",
+    "parse_object",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """An object of a file and where it is; `line` is the row's number in a table."""
+    """An object of a file and where it is; `line` is the row's number in a table. Columns that are null are absent."""
 
     path: str
     line: int
-    value: dict[str, Any]
+    value: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +76,39 @@ class JsonLines:
     def rows(self) -> Iterator[Row | BadRow]:
         last = self.num_lines - 1 if self.block.is_cut else -1
         for index, line in enumerate(self.block.lines):
-            number = self.block.first + index
-            try:
-                if isinstance(line, int):
-                    raise ValueError(f"a line of {line:,} bytes; at most {MAX_LINE_BYTES:,} are read")
-                if line and not line.isspace():
-                    yield Row(self.path, number, parse_object(line))
-            except ValueError as error:
-                cut = "; the file ends within this line" if index == last else ""
-                yield BadRow(self.path, number, f"{error}{cut}")
+            if isinstance(line, int) or (line and not line.isspace()):
+                yield _row(self.path, self.block.first + index, line, is_cut=index == last)
+
+
+@dataclass(frozen=True)
+class JsonValues:
+    """Objects of a JSON array, or objects that take several lines: each with the line it begins on.
+
+    is_cut:  the file ends within the last one
+    """
+
+    path: str
+    position: int
+    values: tuple[tuple[int, bytes | int], ...]
+    is_cut: bool = False
+
+    @property
+    def num_lines(self) -> int:
+        return len(self.values)
+
+    def rows(self) -> Iterator[Row | BadRow]:
+        for index, (line, data) in enumerate(self.values, 1):
+            yield _row(self.path, line, data, is_cut=self.is_cut and index == len(self.values))
+
+
+def _row(path: str, number: int, data: bytes | int, *, is_cut: bool) -> Row | BadRow:
+    """An object's bytes, or its size where that is too much, as a row."""
+    try:
+        if isinstance(data, int):
+            raise ValueError(f"a line of {data:,} bytes; at most {MAX_LINE_BYTES:,} are read")
+        return Row(path, number, present(parse_object(data)))
+    except ValueError as error:
+        return BadRow(path, number, f"{error}{'; the file ends within this line' if is_cut else ''}")
 
 
 @dataclass(frozen=True)
@@ -90,6 +126,12 @@ class PlainText:
 
     def rows(self) -> Iterator[Row | BadRow]:
         for document in self.documents:
+            if b"\0" in document.data:
+                line = document.line + document.data.count(b"\n", 0, document.data.index(b"\0"))
+                yield BadRow(
+                    self.path, line, "holds a NUL byte, so it is no text; is it UTF-16, or a program's own data?"
+                )
+                continue
             try:
                 yield Row(self.path, document.line, {self.text_column: document.data.decode("utf-8")})
             except UnicodeDecodeError as error:
@@ -99,7 +141,11 @@ class PlainText:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of a parquet file, as an Arrow record batch."""
+    """Rows of an Arrow or parquet file, as an Arrow record batch.
+
+    Arrow gives every object of a column the same keys, null where an object had none: there a null is no value that
+    somebody wrote, and is left out at any depth.
+    """
 
     path: str
     position: int
@@ -115,8 +161,12 @@ class Table:
             values = self.batch.to_pylist()
         except UnicodeDecodeError:
             values = [self._value(index) for index in range(self.batch.num_rows)]
+        is_nested = any(column.type.num_fields for column in self.batch.columns)
         for number, value in enumerate(values, self.first):
-            yield BadRow(self.path, number, value) if isinstance(value, str) else Row(self.path, number, value)
+            if isinstance(value, str):
+                yield BadRow(self.path, number, value)
+            else:
+                yield Row(self.path, number, _without_nulls(value) if is_nested else present(value))
 
     def _value(self, index: int) -> dict[str, Any] | str:
         """A row alone, or why it cannot be used."""
@@ -124,6 +174,28 @@ class Table:
             return self.batch.slice(index, 1).to_pylist()[0]
         except UnicodeDecodeError as error:
             return _not_utf8(error)
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
+
+
+@dataclass(frozen=True)
+class ReadRows:
+    """Rows that had to be parsed to be told apart, as those of a .csv file."""
+
+    path: str
+    position: int
+    read: tuple[Row | BadRow, ...]
+
+    @property
+    def num_lines(self) -> int:
+        return len(self.read)
+
+    def rows(self) -> Iterator[Row | BadRow]:
+        return iter(self.read)
 
 
 @dataclass(frozen=True)
@@ -141,11 +213,16 @@ class RowValues:
 
     def rows(self) -> Iterator[Row | BadRow]:
         for number, value in enumerate(self.values, self.first):
-            yield Row(self.path, number, value)
+            yield Row(self.path, number, present(value))
 
 
 def parse_object(line: bytes) -> dict[str, Any]:
     """A line of JSON as an object that can be written as UTF-8 again; a ValueError says why it is not one."""
+    if line.startswith(_MARK):
+        raise ValueError(
+            "not JSON: a byte order mark (U+FEFF) stands before this row, as where marked files were put together; "
+            "remove it"
+        )
     try:
         value = _DECODER.decode(line.decode("utf-8"))
         # Only an escape can smuggle half a surrogate pair past the decoder.
@@ -159,7 +236,8 @@ def parse_object(line: bytes) -> dict[str, Any]:
     except RecursionError:
         raise ValueError("not JSON that can be read: nested too deeply") from None
     except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON: {error.msg} at column {error.colno}") from None
+        place = f"column {error.colno}" if error.lineno == 1 else f"column {error.colno} of its line {error.lineno}"
+        raise ValueError(f"not JSON: {error.msg} at {place}") from None
     except ValueError as error:
         raise ValueError(f"not JSON that can be read: {str(error).partition(';')[0]}") from None
     if not isinstance(value, dict):
@@ -167,6 +245,7 @@ def parse_object(line: bytes) -> dict[str, Any]:
     return value
 
 
+_MARK = b"\xef\xbb\xbf"
 _JSON_NAMES: dict[type, str] = {list: "a list", str: "a string", int: "a number", float: "a number", bool: "a boolean"}
 
 

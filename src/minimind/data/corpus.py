@@ -5,26 +5,36 @@ a megabyte, and a chunk's `rows()` parses it (`chunks.py`). Good rows, bad rows 
 the file.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
 
-from minimind.data.chunks import BadRow, Chunk, JsonLines, PlainText, Row, RowValues, Table
-from minimind.data.files import ByteStream, DataFile, find_files, require
+from minimind.data.chunks import BadRow, Chunk, JsonLines, JsonValues, PlainText, Row, RowValues
+from minimind.data.files import ByteStream, DataFile, find_files
+from minimind.data.json_values import JsonCutter, is_cut_by_lines
 from minimind.data.lines import Document, documents, line_blocks
+from minimind.data.tables import TABLE_ROWS, Needed, read_arrow, read_csv, read_parquet
 from minimind.errors import DataError
+from minimind.text.rows import is_message
+from minimind.text.shapes import MESSAGE_LISTS, ROW_FLAGS, SHAPES, Kind, present, shape_of
 
 __all__ = ["BadRow", "BadRows", "Row", "RowKind", "detect_kind", "kind_of", "read_chunks", "read_rows"]
 
 RowKind = Literal["text", "conversation"]
 CHUNK_BYTES = 1 << 20
-TABLE_ROWS = 512
-# The columns that conversations come in, one tuple for each public layout.
-CONVERSATION_COLUMNS = (("conversations",), ("messages",), ("instruction", "output"))
-PAIR_COLUMNS = ("chosen", "rejected")
+# What else a row can hold, and what to do with it.
+OTHERS: Mapping[Kind, str] = {
+    "pair": "preference pairs (chosen, rejected); expected text or conversations; `minimind dpo` learns from pairs",
+    "judged": "an answer that is judged alone (KTO), from which nothing here learns; pair a good and a bad answer to "
+    "one prompt for `minimind dpo`, or keep the good ones without their label for `minimind sft`",
+    "prompt": "a prompt without an answer; expected text or conversations; `minimind grpo` learns from prompts",
+    "choice": "a question with choices; expected text or conversations; `minimind evaluate --choices` asks those",
+    "minimal pair": "two sentences; expected text or conversations; `minimind evaluate --pairs` compares those",
+    "ids": "token ids, which mean something to one vocabulary only; give the text they were made of",
+}
 
 
 @dataclass
@@ -78,20 +88,25 @@ def read_chunks(files: Iterable[DataFile], *, text_column: str = "text") -> Iter
         before += file.size or 0
 
 
-def kind_of(value: dict[str, Any], text_column: str = "text") -> RowKind:
+def kind_of(value: Mapping[str, Any], text_column: str = "text") -> RowKind:
     """What a row holds, by its columns; a ValueError says what was expected.
 
     Conversations win, because some public sets carry a rendered text beside them.
     """
-    if any(all(value.get(name) is not None for name in names) for names in CONVERSATION_COLUMNS):
+    value = present(value)
+    shape = shape_of(value, text_column)
+    if shape is None and any(name in value for name in MESSAGE_LISTS):
         return "conversation"
-    if text_column in value:
-        return "text"
-    if all(name in value for name in PAIR_COLUMNS):
-        raise ValueError("has preference pairs (chosen, rejected); expected text or conversations")
+    if shape is not None and shape.kind in OTHERS:
+        raise ValueError(f"has {OTHERS[shape.kind]}; or name columns with columns, such as prompt=... answer=...")
+    if shape is not None:
+        return "text" if shape.kind == "text" else "conversation"
     found = ", ".join(map(repr, list(value)[:10])) or "nothing"
+    if is_message(value):
+        raise ValueError(f"is a message by itself, with {found}; expected the messages of a conversation in one row")
     raise ValueError(
-        f"has no column {text_column!r} and no conversation, but {found}; name the column of the text with text_column"
+        f"has no column {text_column!r} and no conversation, but {found}; name the column of the text with "
+        "text_column, or those of prompt and answer with columns"
     )
 
 
@@ -117,14 +132,25 @@ def detect_kind(chunks: Iterator[Chunk], text_column: str, max_bad_rows: int) ->
 
 
 def _read_bytes(file: DataFile, text_column: str, before: int) -> Iterator[Chunk]:
-    """Lines or plain text; standard input is taken for lines of JSON when it begins with an object."""
+    """JSON or plain text; standard input is taken for JSON when it begins with an object, or an array of them."""
     with closing(ByteStream(file)) as stream:
-        if file.format == "jsonl" or (not file.format and stream.peek().lstrip().startswith(b"{")):
-            for block in line_blocks(stream.read):
-                yield JsonLines(file.name, before + stream.position, block)
+        start = stream.peek().lstrip()
+        is_array = not is_cut_by_lines(start)
+        if file.format == "json" or (not file.format and (start.startswith(b"{") or is_array)):
+            yield from _read_json(file.name, stream, before, is_array)
             return
         for some in _batched(documents(stream.read)):
             yield PlainText(file.name, before + stream.position, text_column, some)
+
+
+def _read_json(name: str, stream: ByteStream, before: int, is_array: bool) -> Iterator[Chunk]:
+    if not is_array:
+        for block in line_blocks(stream.read):
+            yield JsonLines(name, before + stream.position, block)
+        return
+    cutter = JsonCutter(stream.read)
+    for values in cutter.blocks():
+        yield JsonValues(name, before + stream.position, values, cutter.is_cut)
 
 
 def _batched(items: Iterator[Document]) -> Iterator[tuple[Document, ...]]:
@@ -139,25 +165,12 @@ def _batched(items: Iterator[Document]) -> Iterator[tuple[Document, ...]]:
         yield tuple(held)
 
 
-def _read_parquet(file: DataFile, text_column: str, before: int) -> Iterator[Chunk]:
-    arrow, parquet = (require(name, "parquet files") for name in ("pyarrow", "pyarrow.parquet"))
-    first = 1
-    try:
-        with parquet.ParquetFile(file.path, buffer_size=1 << 20) as table:
-            columns = _needed_columns(table.schema_arrow.names, text_column)
-            for batch in table.iter_batches(TABLE_ROWS, columns=columns):
-                share = (first - 1 + batch.num_rows) / max(table.metadata.num_rows, 1)
-                yield Table(file.name, before + int(share * (file.size or 0)), first, batch)
-                first += batch.num_rows
-    except (OSError, arrow.ArrowException) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise DataError(f"{file.name}: cannot be read as parquet: {reason}") from error
-
-
-def _needed_columns(names: list[str], text_column: str) -> list[str] | None:
-    """The text alone where no conversation can be: the other columns may be large. None is all of them."""
-    others = {name for columns in (*CONVERSATION_COLUMNS, PAIR_COLUMNS) for name in columns}
-    return [text_column] if text_column in names and not others & set(names) else None
+def _needed_columns(names: Sequence[str], text_column: str) -> list[str] | None:
+    """The text and its flags alone where nothing else can be: other columns may be large. None is all of them."""
+    others = {name for shape in SHAPES if shape.kind != "text" for name in shape.columns} - {*ROW_FLAGS}
+    if text_column not in names or others & set(names):
+        return None
+    return [text_column, *(name for name in ROW_FLAGS if name in names)]
 
 
 def _read_builtin(file: DataFile, text_column: str, before: int) -> Iterator[Chunk]:
@@ -169,4 +182,15 @@ def _read_builtin(file: DataFile, text_column: str, before: int) -> Iterator[Chu
         first += len(some)
 
 
-_READERS = {"parquet": _read_parquet, "builtin": _read_builtin}
+def _table(read: Callable[[DataFile, Needed, int], Iterator[Chunk]]) -> "_Reader":
+    return lambda file, text_column, before: read(file, lambda names: _needed_columns(names, text_column), before)
+
+
+_Reader = Callable[[DataFile, str, int], Iterator[Chunk]]
+_READERS: Mapping[str, _Reader] = {
+    "parquet": _table(read_parquet),
+    "arrow": _table(read_arrow),
+    "csv": lambda file, text_column, before: read_csv(file, before),
+    "tsv": lambda file, text_column, before: read_csv(file, before),
+    "builtin": _read_builtin,
+}

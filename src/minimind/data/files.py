@@ -5,28 +5,53 @@ A source is a file, a folder, a glob, `-` for standard input, `hf://owner/name[@
 names the file.
 """
 
+import bz2
 import glob
 import gzip
 import importlib
+import lzma
 import os
 import select
 import sys
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from minimind.data.hub import HUB_PREFIX, Hub, HuggingFaceHub, find_on_hub
+from minimind.data.not_text import what_it_is
 from minimind.errors import DataError
 
-__all__ = ["ACCEPTED", "ByteStream", "DataFile", "find_files", "require", "total_size"]
+__all__ = ["ACCEPTED", "ByteStream", "DataFile", "find_files", "in_words", "require", "total_size"]
 
-FORMATS = {".jsonl": "jsonl", ".txt": "text", ".md": "text", ".parquet": "parquet"}
-COMPRESSIONS = (".gz", ".zst")
-ACCEPTED = ".jsonl, .txt, .md (each also .gz or .zst) or .parquet"
+FORMATS = {
+    **dict.fromkeys((".jsonl", ".ndjson", ".jsonlines", ".json"), "json"),
+    **dict.fromkeys((".txt", ".text", ".md", ".markdown"), "text"),
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".parquet": "parquet",
+    **dict.fromkeys((".arrow", ".feather"), "arrow"),
+    **dict.fromkeys((".html", ".htm", ".xhtml"), "html"),
+    ".pdf": "pdf",
+    ".docx": "docx",
+    ".epub": "epub",
+}
+# Formats that are packed themselves, and whose readers want a whole file.
+WHOLE = ("parquet", "arrow", "pdf", "docx", "epub")
+COMPRESSIONS = (".gz", ".zst", ".bz2", ".xz")
+ACCEPTED = (
+    ".jsonl, .txt, .md, .json, .ndjson, .csv, .tsv, .html (each also .gz, .zst, .bz2 or .xz), .parquet, .arrow, "
+    ".feather, .pdf, .docx or .epub"
+)
 STDIN = "<stdin>"
+# What the `datasets` library and this package write about the files beside it.
+DESCRIPTIONS = (
+    *("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"),
+    *("manifest.json", "index.json"),
+)
 BUILTIN_PREFIX = "builtin://"
 
 
@@ -36,7 +61,7 @@ class DataFile:
 
     name:    what errors and reports call it
     path:    where it is; None for standard input and what is built in
-    format:  jsonl, text, parquet, builtin, or "" when only the content can tell (standard input)
+    format:  one of `FORMATS`, builtin, or "" when only the content can tell (standard input)
     """
 
     name: str
@@ -51,7 +76,7 @@ class DataFile:
     @property
     def is_packed(self) -> bool:
         """Does it hold far more than its size says?"""
-        return bool(self.compression) or self.format == "parquet"
+        return bool(self.compression) or self.format in WHOLE
 
     @property
     def size(self) -> int | None:
@@ -70,17 +95,17 @@ class ByteStream:
         with _named(self.name):
             self._raw: Any = _StandardInput() if file.path is None else file.path.open("rb")
         try:
-            self._unpacked, self._start = self._begin(file.compression)
+            self._unpacked, self._start = self._begin(file)
         except BaseException:
             self.close()
             raise
 
-    def _begin(self, compression: str) -> tuple[Any, bytes]:
+    def _begin(self, file: DataFile) -> tuple[Any, bytes]:
         with _named(self.name):
-            unpacked = _unpack(self._raw, compression)
+            unpacked = _unpack(self._raw, file.compression)
             start = unpacked.read(4096)
-        if start.startswith((b"\xff\xfe", b"\xfe\xff")):
-            raise DataError(f"{self.name}: is UTF-16; save it as UTF-8, such as with iconv -f utf-16 -t utf-8")
+        if problem := what_it_is(start, is_page=file.format == "html"):
+            raise DataError(f"{self.name}: {problem}")
         return unpacked, start.removeprefix(b"\xef\xbb\xbf")
 
     def peek(self) -> bytes:
@@ -131,12 +156,24 @@ class _StandardInput:
         """It is not ours."""
 
 
-def find_files(sources: Iterable[str | Path], hub: Hub | None = None) -> list[DataFile]:
+def find_files(
+    sources: Iterable[str | Path], hub: Hub | None = None, *, unread: Counter[str] | None = None
+) -> list[DataFile]:
     """The files of all sources: sources as given, the files of each by name.
 
-    hub:  where `hf://` sources come from; Hugging Face unless given
+    hub:     where `hf://` sources come from; Hugging Face unless given
+    unread:  counts what lies in a folder and is not read, by its ending; it is printed where nobody counts
     """
-    return [file for source in sources for file in _expand(str(source), hub)]
+    counted: Counter[str] = Counter() if unread is None else unread
+    found = [file for source in sources for file in _expand(str(source), hub, counted)]
+    if unread is None and counted:
+        print(f"note: not read: {in_words(counted)}", file=sys.stderr)
+    return found
+
+
+def in_words(counts: Mapping[str, int]) -> str:
+    """Names and numbers in a line."""
+    return ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items()))
 
 
 def total_size(files: Sequence[DataFile]) -> int | None:
@@ -145,15 +182,15 @@ def total_size(files: Sequence[DataFile]) -> int | None:
     return None if None in sizes else sum(size or 0 for size in sizes)
 
 
-def require(module: str, purpose: str) -> Any:
+def require(module: str, purpose: str, extra: str = "data") -> Any:
     """Import an optional library, or say which extra brings it."""
     try:
         return importlib.import_module(module)
     except ImportError:
-        raise DataError(f"{purpose} need {module}: pip install 'minimind[data]'") from None
+        raise DataError(f"{purpose} need {module}: pip install 'minimind[{extra}]'") from None
 
 
-def _expand(source: str, hub: Hub | None) -> Iterator[DataFile]:
+def _expand(source: str, hub: Hub | None, unread: Counter[str]) -> Iterator[DataFile]:
     if source == "-":
         yield DataFile(STDIN, None, "")
         return
@@ -161,12 +198,12 @@ def _expand(source: str, hub: Hub | None) -> Iterator[DataFile]:
         yield DataFile(source, None, "builtin")
         return
     if source.startswith(HUB_PREFIX):
-        found = find_on_hub(source, hub or HuggingFaceHub(), is_data=lambda name: bool(_format_of(name)))
+        found = find_on_hub(source, hub or HuggingFaceHub(), is_data=_is_data)
         yield from (DataFile(name, path, _format_of(name)) for name, path in found)
         return
     path = Path(source).expanduser()
     if path.is_dir():
-        names = _inside(path)
+        names = _inside(path, unread)
     elif path.exists():
         names = [str(path)]
     elif glob.has_magic(source):
@@ -177,20 +214,48 @@ def _expand(source: str, hub: Hub | None) -> Iterator[DataFile]:
     if not readable:
         found = f"found {Path(names[0]).name}" if names else "found no file"
         raise DataError(f"{source}: {found}; expected {ACCEPTED}")
+    unread.update(_ending(name) for name in names if not _format_of(name))
     yield from (DataFile(name, Path(name), _format_of(name)) for name in readable)
 
 
-def _inside(folder: Path) -> list[str]:
-    """Every file below a folder by name, without hidden ones and without what describes the others."""
+def _inside(folder: Path, unread: Counter[str]) -> list[str]:
+    """Every file below a folder by name, links followed. What is hidden or describes the others is not read."""
     names: list[str] = []
-    for parent, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        names += [os.path.join(parent, name) for name in files if not _describes(name)]
+    # Links can lead back up, or to what is here already: each real folder and file is entered once.
+    seen = {os.path.realpath(folder)}
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        unread.update("hidden folder" for name in folders if name.startswith("."))
+        folders[:] = [name for name in sorted(folders) if not name.startswith(".") and _is_new(parent, name, seen)]
+        for name in sorted(files):
+            path = os.path.join(parent, name)
+            if _describes(name):
+                unread["hidden file" if name.startswith(".") else name] += 1
+            elif not os.path.isfile(path):
+                unread["link that leads nowhere" if os.path.islink(path) else "special file"] += 1
+            elif not _is_new(parent, name, seen):
+                unread["link to a file that is read already"] += 1
+            else:
+                names.append(path)
     return sorted(names)
 
 
+def _is_new(parent: str, name: str, seen: set[str]) -> bool:
+    real = os.path.realpath(os.path.join(parent, name))
+    is_new = real not in seen
+    seen.add(real)
+    return is_new
+
+
 def _describes(name: str) -> bool:
-    return name.startswith(".") or name.upper().startswith(("README", "LICENSE"))
+    return name.startswith(".") or name.upper().startswith(("README", "LICENSE")) or name in DESCRIPTIONS
+
+
+def _is_data(name: str) -> bool:
+    return bool(_format_of(name)) and PurePosixPath(name).name not in DESCRIPTIONS
+
+
+def _ending(name: str) -> str:
+    return Path(name).suffix.lower() or "without an ending"
 
 
 def _format_of(name: str) -> str:
@@ -198,12 +263,16 @@ def _format_of(name: str) -> str:
     path = Path(name.lower())
     is_packed = path.suffix in COMPRESSIONS
     format_ = FORMATS.get(Path(path.stem).suffix if is_packed else path.suffix, "")
-    return "" if is_packed and format_ == "parquet" else format_
+    return "" if is_packed and format_ in WHOLE else format_
 
 
 def _unpack(raw: Any, compression: str) -> Any:
     if compression == ".gz":
         return gzip.GzipFile(fileobj=raw)
+    if compression == ".bz2":
+        return bz2.BZ2File(raw)
+    if compression == ".xz":
+        return lzma.LZMAFile(raw)
     if compression == ".zst":
         # Arrow's reader, because zstandard's own takes the end of a cut file for the end of the data.
         arrow = require("pyarrow", ".zst files")
@@ -216,5 +285,5 @@ def _named(name: str) -> Iterator[None]:
     """Turn what the system and the decompressors raise into a DataError that names the file."""
     try:
         yield
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise DataError(f"{name}: cannot be read: {getattr(error, 'strerror', None) or error}") from error

@@ -1,6 +1,7 @@
 """`minimind inspect PATH`: what a checkpoint, prepared data, a tokenizer or data files hold, in human terms."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -80,7 +81,7 @@ def _texts_by_language(sources: list[str]) -> dict[str, list[str]]:
     return found
 
 
-def _text_of(value: dict[str, Any], where: str) -> str:
+def _text_of(value: Mapping[str, Any], where: str) -> str:
     """A text, or what is said in a conversation."""
     from minimind.data.corpus import kind_of
     from minimind.text.messages import Conversation

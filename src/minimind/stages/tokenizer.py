@@ -3,7 +3,7 @@
 import json
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -99,7 +99,7 @@ def _texts(config: TokenizerConfig) -> Iterator[tuple[str, int]]:
                 yield text, size
 
 
-def _texts_of(value: dict[str, Any], text_column: str, where: str) -> Iterator[str]:
+def _texts_of(value: Mapping[str, Any], text_column: str, where: str) -> Iterator[str]:
     """The texts of a row: its text column, or what the messages of its conversation say, think and call."""
     from minimind.data.corpus import kind_of
     from minimind.text.conversation import Conversation

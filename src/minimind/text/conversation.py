@@ -2,8 +2,9 @@
 
 A prompt is composed of ids: control tokens are placed here by name, and whatever anybody said goes through
 `Tokenizer.encode`, which cannot produce them. So no text can forge a role, and weights need no search for headers:
-each piece is born with its weight. It is 1 exactly on what the assistant has to produce itself, the closing
-`<|im_end|>` included, and 0 on everything a prompt contains, the opening of the think block included.
+each piece is born with its weight. It is the message's (1, unless its data says otherwise) exactly on what the
+assistant has to produce itself, the closing `<|im_end|>` included, and 0 on everything a prompt contains, the opening
+of the think block included.
 A vocabulary from elsewhere that has no token `<think>` has no think block: answers are rendered without one. Reasoning
 is then an error: dropping it, or spelling its tags as plain text, would change the conversation.
 `messages.py` says what a conversation is, `chat_template.py` holds the same format as text.
@@ -149,7 +150,7 @@ def _conversation(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]
             continue
         for message in neighbours:
             if message.role == "assistant":
-                yield from _turn(*_answer(message, has_block), weight=1.0)
+                yield from _turn(*_answer(message, has_block), weight=float(message.weight))
             else:
                 yield from _turn(_Piece(f"{message.role}\n{message.content}"))
 
@@ -191,17 +192,18 @@ def _opening(thinking: bool, has_block: bool) -> list[_Piece]:
 
 def _answer(message: Message, has_block: bool) -> Iterator[_Piece]:
     """An assistant's turn: the opening, cut where the prompt ends, and then all that the model has to produce."""
+    weight = float(message.weight)
     yield from _opening(bool(message.reasoning_content), has_block)[1:]
     if message.reasoning_content:
-        yield _Piece(f"{message.reasoning_content}\n", 1.0)
-        yield _control("</think>", 1.0)
-        yield _Piece("\n\n", 1.0)
-    yield _Piece(message.content + ("\n" if message.content and message.tool_calls else ""), 1.0)
+        yield _Piece(f"{message.reasoning_content}\n", weight)
+        yield _control("</think>", weight)
+        yield _Piece("\n\n", weight)
+    yield _Piece(message.content + ("\n" if message.content and message.tool_calls else ""), weight)
     for place, call in enumerate(message.tool_calls):
-        yield _Piece("\n" if place else "", 1.0)
-        yield _control("<tool_call>", 1.0)
-        yield _Piece(f"\n{call.to_json()}\n", 1.0)
-        yield _control("</tool_call>", 1.0)
+        yield _Piece("\n" if place else "", weight)
+        yield _control("<tool_call>", weight)
+        yield _Piece(f"\n{call.to_json()}\n", weight)
+        yield _control("</tool_call>", weight)
 
 
 def parse_answer(text: str, thinking: bool = False) -> Message:

@@ -5,27 +5,42 @@ A `Message` is always in one normal form, so that equal conversations compare eq
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 from minimind.errors import DataError
+from minimind.text.flags import row_weight, weight_of
+from minimind.text.rows import from_json, raw_messages
+from minimind.text.shapes import REASONING, present
 
 __all__ = ["Conversation", "Message", "ToolCall"]
 
-# Names of roles in OpenAI's, ShareGPT's and MiniMind's data, and what each is to us.
+# Names of roles in OpenAI's, ShareGPT's, ms-swift's and MiniMind's data, and what each is to us.
 ROLES = {
     "system": "system",
     "developer": "system",
     "user": "user",
     "human": "user",
+    "prompter": "user",
     "assistant": "assistant",
     "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bot": "assistant",
+    "model": "assistant",
     "function_call": "assistant",
+    "tool_call": "assistant",
     "tool": "tool",
     "function": "tool",
     "observation": "tool",
+    "tool_response": "tool",
+    "function_response": "tool",
+    "ipython": "tool",
 }
+# Messages whose content is the call itself.
+CALLING = ("function_call", "tool_call")
+TEXT_PARTS = ("text", "input_text", "output_text")
+THOUGHT_PARTS = ("thinking", "reasoning")
 
 
 @dataclass(frozen=True)
@@ -38,11 +53,11 @@ class ToolCall:
     @classmethod
     def parse(cls, raw: Any) -> "ToolCall":
         """Read `{"name", "arguments"}`, also inside OpenAI's `{"function": ...}`; ValueError says what is wrong."""
-        raw = _from_json(raw)
+        raw = from_json(raw)
         raw = raw.get("function", raw) if isinstance(raw, Mapping) else raw
         if not isinstance(raw, Mapping) or not isinstance(raw.get("name"), str) or not raw["name"]:
             raise ValueError("expected an object with a name and arguments")
-        arguments = _from_json(raw.get("arguments"))
+        arguments = from_json(raw.get("arguments"))
         arguments = {} if arguments is None else arguments
         if not isinstance(arguments, Mapping):
             raise ValueError(f"arguments of {raw['name']!r} are a {type(arguments).__name__}, expected an object")
@@ -58,6 +73,8 @@ class ToolCall:
 class Message:
     """One message; `role` is system, user, assistant or tool.
 
+    weight:  of an answer: 1, or 0 where the data says that it is not to be learnt, and only stands before the next
+
     The format puts newlines of its own around reasoning and before an answer, so an assistant's newlines there
     cannot be told from them: they are no part of the normal form, and are dropped here.
     """
@@ -66,9 +83,10 @@ class Message:
     content: str = ""
     reasoning_content: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
+    weight: int = 1
 
     def __post_init__(self) -> None:
-        assert self.role in ROLES.values(), self.role
+        assert self.role in ROLES.values() and self.weight in (0, 1), self
         if self.role == "assistant":
             object.__setattr__(self, "content", self.content.lstrip("\n"))
             object.__setattr__(self, "reasoning_content", self.reasoning_content.strip("\n"))
@@ -82,7 +100,7 @@ class Message:
             for call in self.tool_calls
         ]
         message = {"role": self.role, "content": self.content, "reasoning_content": self.reasoning_content}
-        return message | ({"tool_calls": calls} if calls else {})
+        return message | ({"tool_calls": calls} if calls else {}) | ({} if self.weight else {"weight": 0})
 
 
 @dataclass(frozen=True)
@@ -94,18 +112,22 @@ class Conversation:
 
     @classmethod
     def parse(cls, row: Mapping[str, Any], where: str) -> "Conversation":
-        """Read a row of chat data; `where` is its `path:line`, with which every error begins.
+        """Read a row of chat data of any shape in `shapes.py`; `where` is its `path:line`, with which errors begin.
 
-        Shapes: `conversations` or `messages` with role and content (MiniMind, OpenAI) or from and value (ShareGPT);
-        or `instruction`, `input`, `output` (Alpaca). `tools` stand beside them or on a message.
+        What is null is absent. `tools` (or OpenAI's older `functions`) stand beside the messages or on one of them.
         """
-        messages, offers = [], [_tools(row.get("tools"), f"{where}: the row")]
-        for number, raw in enumerate(_raw_messages(row, f"{where}: the row"), start=1):
+        row, place = present(row), f"{where}: the row"
+        messages, offers = [], [_tools(row, place)]
+        is_learnt = row_weight(row)
+        for number, (raw, is_context) in enumerate(raw_messages(row, place), start=1):
             place = f"{where}: message {number}"
             if not isinstance(raw, Mapping):
                 _fail(place, f"is a {type(raw).__name__}, expected an object with role and content")
-            messages.append(_message(raw, place))
-            offers.append(_tools(raw.get("tools"), place))
+            raw = present(raw)
+            message = _message(raw, place)
+            is_silent = message.role == "assistant" and (is_context or not is_learnt)
+            messages.append(replace(message, weight=0) if is_silent else message)
+            offers.append(_tools(raw, place))
         offered = [offer for offer in offers if offer]
         if any(offer != offered[0] for offer in offered):
             _fail(f"{where}: the row", "offers tools in two places that differ; keep one list")
@@ -127,51 +149,61 @@ def _fail(where: str, problem: str) -> NoReturn:
     raise DataError(f"{where} {problem}")
 
 
-def _raw_messages(row: Mapping[str, Any], where: str) -> Sequence[Any]:
-    """The messages of a row as they stand in it, a system prompt kept beside them put first."""
-    if "instruction" in row and "output" in row:
-        raws: Any = _alpaca_messages(row, where)
-    else:
-        raws = row.get("messages", row.get("conversations"))
-    if not isinstance(raws, list) or not raws:
-        keys = ", ".join(map(repr, row)) or "none"
-        _fail(where, f"has no list 'messages' or 'conversations' nor 'instruction' and 'output'; its keys are {keys}")
-    system = [{"role": "system", "content": row["system"]}] if row.get("system") else []
-    return system + raws
-
-
-def _alpaca_messages(row: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
-    turns = row.get("history") or []
-    if not isinstance(turns, list) or not all(isinstance(turn, list) and len(turn) == 2 for turn in turns):
-        _fail(where, "has a history that is not a list of [question, answer] pairs")
-    question = _text(row["instruction"], where)
-    given = _text(row.get("input") or "", where)
-    turns = [*turns, [f"{question}\n{given}" if given else question, row["output"]]]
-    return [
-        {"role": role, "content": said}
-        for turn in turns
-        for role, said in zip(("user", "assistant"), turn, strict=True)
-    ]
-
-
 def _message(raw: Mapping[str, Any], where: str) -> Message:
     name = raw.get("role", raw.get("from"))
-    if not isinstance(name, str) or name not in ROLES:
+    role = ROLES.get(name.lower()) if isinstance(name, str) else None
+    if role is None:
         _fail(where, f"has role {name!r}; expected one of {', '.join(ROLES)}")
-    role, content = ROLES[name], raw.get("content", raw.get("value"))
-    calls = _tool_calls(content if name == "function_call" else raw.get("tool_calls"), where)
+    content = next((raw[key] for key in ("content", "value", "text", "refusal") if key in raw), None)
+    is_call = str(name).lower() in CALLING
+    calls = _tool_calls(content, where) if is_call else _calls_beside(raw, where)
     if calls and role != "assistant":
         _fail(where, f"has role {name!r} and tool_calls; only an assistant calls tools")
     if role == "tool" and isinstance(content, Mapping):
         content = json.dumps(content, ensure_ascii=False)
-    # OpenAI leaves the content of a message that only calls tools null.
-    content = "" if name == "function_call" or (content is None and calls) else _text(content, where)
     if role != "assistant":
-        return Message(role, content)
-    reasoning = next((raw[key] for key in ("reasoning_content", "reasoning") if isinstance(raw.get(key), str)), None)
-    if reasoning is None:
+        return Message(role, _text(content, where))
+    thoughts = _thoughts(raw, content, where)
+    # OpenAI leaves the content of a message that only calls tools null.
+    content = "" if is_call or (content is None and (calls or any(thoughts))) else _text(_spoken(content), where)
+    if thoughts:
+        reasoning = next(filter(None, thoughts), "")
+        if any(thought != reasoning for thought in filter(None, thoughts)):
+            _fail(where, "has reasoning in two places that differ; keep one")
+    else:
         reasoning, content = _split_reasoning(content)
-    return Message(role, content, _text(reasoning, where), calls)
+    try:
+        return Message(role, content, reasoning, calls, weight_of(raw))
+    except ValueError as error:
+        _fail(where, str(error))
+
+
+def _calls_beside(raw: Mapping[str, Any], where: str) -> tuple[ToolCall, ...]:
+    """`tool_calls`, or the one `function_call` that OpenAI had before them; said in both ways it is one call."""
+    calls = _tool_calls(raw.get("tool_calls"), where)
+    legacy = raw.get("function_call")
+    if isinstance(legacy, Mapping) and not present(legacy):
+        return calls
+    older = _tool_calls(legacy, where)
+    if calls and older and calls != older:
+        _fail(where, "has tool_calls and a function_call that differ; keep one")
+    return calls or older
+
+
+def _thoughts(raw: Mapping[str, Any], content: Any, where: str) -> list[str]:
+    """What was thought, under each of its names; an empty one says that there was nothing to think."""
+    found = [raw[key] for key in REASONING if key in raw and not isinstance(raw[key], bool)]
+    if isinstance(content, list):
+        parts = (part for part in content if isinstance(part, Mapping) and part.get("type") in THOUGHT_PARTS)
+        found += [next((part[key] for key in (*REASONING, "text") if part.get(key)), "") for part in parts]
+    return [_text(thought, where) for thought in found]
+
+
+def _spoken(content: Any) -> Any:
+    """Without the parts that are reasoning."""
+    if not isinstance(content, list):
+        return content
+    return [part for part in content if not (isinstance(part, Mapping) and part.get("type") in THOUGHT_PARTS)]
 
 
 def _split_reasoning(content: str) -> tuple[str, str]:
@@ -186,7 +218,8 @@ def _text(content: Any, where: str) -> str:
     """Text given plainly or as OpenAI's list of parts."""
     if isinstance(content, list):
         for part in content:
-            if not isinstance(part, Mapping) or part.get("type") != "text" or not isinstance(part.get("text"), str):
+            is_text = isinstance(part, Mapping) and part.get("type") in TEXT_PARTS and isinstance(part.get("text"), str)
+            if not is_text:
                 kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
                 _fail(where, f"has a content part of type {kind!r}; only 'text' is supported")
         content = "".join(part["text"] for part in content)
@@ -201,25 +234,29 @@ def _text(content: Any, where: str) -> str:
 
 def _tool_calls(raw: Any, where: str) -> tuple[ToolCall, ...]:
     try:
-        raw = _from_json(raw)
-        return tuple(ToolCall.parse(call) for call in ([raw] if isinstance(raw, Mapping) else raw or []))
+        raw = from_json(raw)
+        calls = [raw] if isinstance(raw, Mapping) else raw or []
+        return tuple(ToolCall.parse(call) for call in calls if call is not None)
     except (ValueError, TypeError, RecursionError) as error:
         _fail(where, f"has a broken tool call: {error}")
 
 
-def _tools(raw: Any, where: str) -> tuple[Mapping[str, Any], ...]:
+def _tools(raw: Mapping[str, Any], where: str) -> tuple[Mapping[str, Any], ...]:
+    """`tools` as they stand, and `functions` as the tools that they became."""
+    tools = _list_of_objects(raw.get("tools"), "tools", where)
+    functions = _list_of_objects(raw.get("functions"), "functions", where)
+    older = tuple({"type": "function", "function": function} for function in functions)
+    if tools and older and tools != older:
+        _fail(where, "offers tools and functions that differ; keep one list")
+    return tools or older
+
+
+def _list_of_objects(value: Any, name: str, where: str) -> tuple[Mapping[str, Any], ...]:
     try:
-        tools = _from_json(raw) or []
-        json.dumps(tools, ensure_ascii=False, allow_nan=False).encode()
+        found = from_json(value) or []
+        json.dumps(found, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, TypeError, RecursionError) as error:
-        _fail(where, f"has tools that are not JSON: {error}")
-    if not isinstance(tools, list) or not all(isinstance(tool, Mapping) for tool in tools):
-        _fail(where, "has tools that are not a list of objects")
-    return tuple(tools)
-
-
-def _from_json(value: Any) -> Any:
-    """MiniMind's data has tools and calls as JSON inside JSON; other data has not. Blank means absent."""
-    if not isinstance(value, str):
-        return value
-    return json.loads(value) if value.strip() else None
+        _fail(where, f"has {name} that are not JSON: {error}")
+    if not isinstance(found, list) or not all(isinstance(item, Mapping) for item in found):
+        _fail(where, f"has {name} that are not a list of objects")
+    return tuple(found)

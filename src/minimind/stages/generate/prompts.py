@@ -1,7 +1,7 @@
 """What `minimind generate` continues or answers: texts of the command line, lines, or rows of any data files."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -87,7 +87,7 @@ def _rows(source: str, chat: bool) -> Iterator[GivenPrompt]:
             )
 
 
-def _is_conversation(value: dict[str, Any]) -> bool:
+def _is_conversation(value: Mapping[str, Any]) -> bool:
     try:
         return kind_of(value) == "conversation"
     except ValueError:
