@@ -39,6 +39,14 @@ __all__ = [
 # Up to this length, scores of all pairs at once are small enough to be faster than a kernel that never holds them.
 LONGEST_PLAIN_PRODUCT = 1024
 
+# How positions may be scaled, and the numbers that each needs.
+SCALINGS = {
+    "default": (),
+    "linear": ("factor",),
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
+    "yarn": ("factor",),
+}
+
 # Queries [B, T, H, K], keys and values [B, T, G, K] -> what each query gathers, [B, T, H, K].
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -59,11 +67,12 @@ class ModelConfig:
     intermediate_size: Annotated[int, "inner width of the feed-forward part"] = 1408
     max_position_embeddings: Annotated[int, "longest context"] = 32768
     rope_theta: Annotated[float, "base of the rotary frequencies"] = 1e6
-    rope_scaling: Annotated[dict[str, Any] | None, "YaRN, as a table with rope_type and factor"] = None
+    rope_scaling: Annotated[dict[str, Any] | None, "a table with rope_type (yarn, llama3, linear) and factor"] = None
     rms_norm_eps: Annotated[float, "keeps a norm from dividing by zero"] = 1e-6
     tie_word_embeddings: Annotated[bool, "the embedding is the output matrix, too"] = True
     qk_norm: Annotated[bool, "normalise queries and keys"] = True
     attention_bias: Annotated[bool, "add a bias to queries, keys and values"] = False
+    output_bias: Annotated[bool, "and one to what attention gives, as Llama and Qwen3 do"] = False
     num_experts: Annotated[int, "feed-forward parts of a mixture, E; 0 is a dense model"] = 0
     num_experts_per_tok: Annotated[int, "experts that a token takes"] = 1
     moe_intermediate_size: Annotated[int, "inner width of an expert"] = 1408
@@ -83,9 +92,10 @@ class ModelConfig:
         if self.num_experts and not 1 <= self.num_experts_per_tok <= self.num_experts:
             raise ValueError(f"num_experts_per_tok is {self.num_experts_per_tok}; expected 1 to {self.num_experts}")
         scaling = self.rope_scaling or {}
-        is_yarn = scaling.get("rope_type") == "yarn" and isinstance(scaling.get("factor"), int | float)
-        if not is_yarn and scaling.get("rope_type", "default") != "default":
-            raise ValueError(f"rope_scaling is {scaling}; expected rope_type 'default', or 'yarn' and a numeric factor")
+        needed = SCALINGS.get(scaling.get("rope_type", "default"))
+        if needed is None or not all(isinstance(scaling.get(name), int | float) for name in needed):
+            needs = f"the numbers {', '.join(needed)}" if needed else f"a rope_type of {', '.join(SCALINGS)}"
+            raise ValueError(f"rope_scaling is {scaling}; expected {needs}")
 
 
 class Cache(Protocol):
@@ -209,7 +219,7 @@ class Attention(nn.Module):
         self.q_proj = nn.Linear(width, config.num_attention_heads * head_dim, bias)
         self.k_proj = nn.Linear(width, config.num_key_value_heads * head_dim, bias)
         self.v_proj = nn.Linear(width, config.num_key_value_heads * head_dim, bias)
-        self.o_proj = nn.Linear(config.num_attention_heads * head_dim, width, False)
+        self.o_proj = nn.Linear(config.num_attention_heads * head_dim, width, config.output_bias)
         self.q_norm = RMSNorm(head_dim, config.rms_norm_eps) if config.qk_norm else nn.Identity()
         self.k_norm = RMSNorm(head_dim, config.rms_norm_eps) if config.qk_norm else nn.Identity()
 
@@ -284,23 +294,29 @@ class RMSNorm(nn.Module):
 def rotary_frequencies(config: ModelConfig, device: torch.device | str = "cpu") -> tuple[Tensor, float]:
     """Radians per position of each pair of coordinates, [K/2], and a factor on the turned vectors.
 
-    Source:  Su et al. 2021, arXiv:2104.09864; with rope_scaling {"rope_type": "yarn", "factor": s}, Peng et al. 2023,
-             arXiv:2309.00071: slow pairs are slowed by s, fast ones kept, with a ramp between.
+    For a context that is longer than the one trained with, slow pairs are slowed by rope_scaling's factor and fast ones
+    kept: by how often they turn in that context (Llama 3), or with a ramp over the pairs (YaRN); linear slows all.
+    Source:  Su et al. 2021, arXiv:2104.09864; YaRN: Peng et al. 2023, arXiv:2309.00071; Llama 3: arXiv:2407.21783.
     """
     half = config.head_dim // 2
     frequencies = 1 / config.rope_theta ** (torch.arange(half, dtype=torch.float32, device=device) / half)
-    scaling = config.rope_scaling
-    if scaling is None or scaling.get("rope_type", "default") == "default":
-        return frequencies, 1.0
-    factor = scaling["factor"]
+    scaling = config.rope_scaling or {}
+    kind, factor = scaling.get("rope_type", "default"), scaling.get("factor", 1.0)
+    if kind in ("default", "linear"):
+        return frequencies / factor, 1.0
     context = scaling.get("original_max_position_embeddings") or config.max_position_embeddings
-    # The pairs that make so many full turns within the original context; the ramp lies between the two.
-    turns = [scaling.get("beta_fast") or 32, scaling.get("beta_slow") or 1]
-    fast, slow = (half * math.log(context / (times * 2 * math.pi)) / math.log(config.rope_theta) for times in turns)
-    low, high = max(math.floor(fast), 0), min(math.ceil(slow), config.head_dim - 1)
-    ramp = ((torch.arange(half, device=device) - low) / max(high - low, 0.001)).clamp(0, 1)
-    attention_factor = scaling.get("attention_factor") or 0.1 * math.log(factor) + 1.0
-    return frequencies / factor * ramp + frequencies * (1 - ramp), attention_factor
+    if kind == "llama3":
+        low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
+        kept, attention_factor = (context * frequencies / (2 * math.pi) - low) / (high - low), 1.0
+    else:
+        # The pairs that make so many full turns within the original context; the ramp lies between the two.
+        turns = [scaling.get("beta_fast") or 32, scaling.get("beta_slow") or 1]
+        fast, slow = (half * math.log(context / (times * 2 * math.pi)) / math.log(config.rope_theta) for times in turns)
+        low, high = max(math.floor(fast), 0), min(math.ceil(slow), config.head_dim - 1)
+        kept = 1 - (torch.arange(half, device=device) - low) / max(high - low, 0.001)
+        attention_factor = scaling.get("attention_factor") or 0.1 * math.log(max(factor, 1)) + 1
+    kept = kept.clamp(0, 1)
+    return frequencies / factor * (1 - kept) + frequencies * kept, attention_factor
 
 
 def rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:

@@ -18,7 +18,7 @@ from minimind.data.prepare import BAD_ROWS, prepare
 from minimind.data.shard_index import read_index
 from minimind.data.shards import ShardSet
 from minimind.errors import DataError
-from minimind.storage.folder import verify_folder
+from minimind.storage.verify import verify_folder
 from minimind.text.tokenizer import Tokenizer
 
 WriteRows = Callable[..., Path]

@@ -15,7 +15,7 @@ from minimind.generation.generate import complete
 from minimind.generation.sampling import Sampling
 from minimind.interop.onnx_export import OnnxModel, export_onnx, require_same_logits
 from minimind.interop.onnx_graph import build_onnx
-from minimind.storage.tensor_files import read_json
+from minimind.storage.verify import read_json
 from minimind.text.tokenizer import Tokenizer
 
 onnx = pytest.importorskip("onnx")

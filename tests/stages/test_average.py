@@ -11,7 +11,8 @@ import torch
 from minimind.cli import main
 from minimind.model import Transformer
 from minimind.stages.average import shares_of
-from minimind.storage.checkpoint import load_model, save_checkpoint, verify_checkpoint
+from minimind.storage.checkpoint import load_model, save_checkpoint
+from minimind.storage.verify import verify_folder
 from minimind.text.tokenizer import Tokenizer
 
 
@@ -36,7 +37,7 @@ def test_the_mean_is_written_as_a_model_folder(three: list[Path], tmp_path: Path
     assert main(["average", *map(str, three), "--out", str(tmp_path / "mean")]) == 0
     expected = torch.stack([weights(folder) for folder in three]).double().mean(0)
     torch.testing.assert_close(weights(tmp_path / "mean").double(), expected, rtol=0, atol=1e-6)
-    assert verify_checkpoint(tmp_path / "mean")
+    assert verify_folder(tmp_path / "mean")
     words = ["--weights", "exponential", "--decay", "0.5", "--out", str(tmp_path / "late")]
     assert main(["average", *map(str, three), *words]) == 0
     expected = sum(share * weights(folder) for share, folder in zip((1 / 7, 2 / 7, 4 / 7), three, strict=True))

@@ -12,7 +12,8 @@ from minimind.cli import main, parse
 from minimind.errors import CheckpointError, ConfigError, UserError
 from minimind.model import ModelConfig, Transformer
 from minimind.stages import load_stage
-from minimind.storage.checkpoint import load_model, verify_checkpoint
+from minimind.storage.checkpoint import load_model
+from minimind.storage.verify import verify_folder
 from minimind.text.chat_template import THINK_MARKS, TOOL_MARKS
 from minimind.text.tokenizer import Tokenizer
 
@@ -77,7 +78,7 @@ def test_the_folder_is_a_model_that_every_verb_reads(file: str, capsys: pytest.C
     assert f"model.gguf: qwen3, {total / 1e6:.1f}M parameters (99.3% Q8_0, 0.7% F32)" in said
     assert "tokenizer: 289 tokens, split pattern gpt2, no tokens for think block or tools\n" in said
     assert "models/mine: written in float32; talk with it: minimind chat models/mine" in said
-    assert tokenizer.fingerprint == TOKENIZER.fingerprint and verify_checkpoint("models/mine")
+    assert tokenizer.fingerprint == TOKENIZER.fingerprint and verify_folder(Path("models/mine"))
     for weight in model.parameters():
         torch.testing.assert_close(weight, torch.full_like(weight, 1 / 64), rtol=1e-3, atol=0)
 
@@ -148,7 +149,7 @@ def test_a_pth_file_and_a_tokenizer_become_a_model_folder(
     model, tokenizer = load_model("mine")
     assert f"full.pth: MiniMind, dense, {sum(p.numel() for p in model.parameters()) / 1e6:.1f}M parameters" in said
     assert model.config == replace(upstream.config, rope_theta=1e4)
-    assert tokenizer.fingerprint == TOKENIZER.fingerprint and verify_checkpoint("mine")
+    assert tokenizer.fingerprint == TOKENIZER.fingerprint and verify_folder(Path("mine"))
     expected = upstream.half().float().state_dict()
     assert all(torch.equal(weight, expected[name]) for name, weight in model.state_dict().items())
 

@@ -12,7 +12,8 @@ from minimind.lora import LoraConfig, add_lora, lora_weights
 from minimind.model import ModelConfig, Transformer
 from minimind.stages.merge import run
 from minimind.storage.adapters import fingerprint, save_adapter
-from minimind.storage.checkpoint import load_model, save_checkpoint, verify_checkpoint
+from minimind.storage.checkpoint import load_model, save_checkpoint
+from minimind.storage.verify import verify_folder
 from minimind.text.tokenizer import Tokenizer
 
 TOKENIZER = Tokenizer.train(["hello world"], 295)
@@ -44,7 +45,7 @@ def test_the_folder_is_a_model_that_anything_loads(adapted: Transformer, capsys:
     assert "models/merged: a model of 0.0M parameters" in capsys.readouterr().out
     model, tokenizer = load_model("models/merged")
     torch.testing.assert_close(model(TOKENS), adapted(TOKENS), rtol=0, atol=1e-6)
-    assert tokenizer.fingerprint == TOKENIZER.fingerprint and verify_checkpoint("models/merged")
+    assert tokenizer.fingerprint == TOKENIZER.fingerprint and verify_folder(Path("models/merged"))
     assert not torch.equal(model(TOKENS), load_model("base")[0](TOKENS))
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")

@@ -25,7 +25,7 @@ from minimind.storage.adapters import (
     save_adapter,
 )
 from minimind.storage.checkpoint import save_checkpoint
-from minimind.storage.folder import verify_folder
+from minimind.storage.verify import verify_folder
 from minimind.text.tokenizer import Tokenizer
 
 TOKENIZER = Tokenizer.train(["hello world", "你好，世界"], 295)

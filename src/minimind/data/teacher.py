@@ -17,7 +17,8 @@ from torch import Tensor
 from minimind.data.loader import Documents, PackedRow, PackedRows, Piece, collate, plan_rows
 from minimind.errors import DataError
 from minimind.interfaces import Batch, TeacherBatch
-from minimind.storage.folder import verify_folder, write_folder
+from minimind.storage.folder import write_folder
+from minimind.storage.verify import verify_folder
 
 __all__ = ["KeptTeacher", "TeacherRows", "TeacherSettings", "keep_teacher"]
 

@@ -19,7 +19,7 @@ from minimind.model import ModelConfig, Transformer
 from minimind.storage.checkpoint import save_checkpoint
 from minimind.storage.config_json import EXPERT_FIELDS
 from minimind.storage.folder import MANIFEST, write_folder
-from minimind.storage.tensor_files import read_json
+from minimind.storage.verify import read_json
 from minimind.text.tokenizer import Tokenizer
 
 __all__ = ["Exported", "ExportedFile", "require_same_model", "write_checkpoint_files", "write_export"]

@@ -24,7 +24,7 @@ from minimind.errors import CheckpointError
 from minimind.interop.gguf_file import GgufFile
 from minimind.interop.gguf_tokenizer import read_tokenizer
 from minimind.model import ModelConfig, Transformer
-from minimind.storage.tensor_files import first_of
+from minimind.storage.verify import first_of
 from minimind.text.tokenizer import Tokenizer
 
 __all__ = ["ARCHITECTURES", "ImportedModel", "load_gguf"]

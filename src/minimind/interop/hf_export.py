@@ -16,7 +16,8 @@ from minimind.errors import CheckpointError
 from minimind.interop.exported import Exported, require_same_model, write_checkpoint_files, write_export
 from minimind.model import Transformer
 from minimind.storage.checkpoint import load_model
-from minimind.storage.tensor_files import read_json, write_json
+from minimind.storage.tensor_files import write_json
+from minimind.storage.verify import read_json
 from minimind.text.tokenizer import Tokenizer
 
 __all__ = ["HfType", "export_hf"]

@@ -22,7 +22,8 @@ from minimind.errors import CheckpointError, ConfigError
 from minimind.interop.exported import Exported, write_checkpoint_files, write_export
 from minimind.interop.onnx_graph import build_onnx
 from minimind.model import Attend, Transformer, attend_to_earlier
-from minimind.storage.tensor_files import read_json, write_json
+from minimind.storage.tensor_files import write_json
+from minimind.storage.verify import read_json
 from minimind.text.chat_template import chat_template
 from minimind.text.tokenizer import Tokenizer
 

@@ -5,7 +5,8 @@ from pathlib import Path
 from minimind.errors import CheckpointError
 from minimind.interop.exported import Exported, write_export
 from minimind.storage.adapters import CONFIG, WEIGHTS, read_adapter
-from minimind.storage.tensor_files import read_json, write_json
+from minimind.storage.tensor_files import write_json
+from minimind.storage.verify import read_json
 
 __all__ = ["export_peft"]
 

@@ -18,7 +18,7 @@ from minimind.errors import CheckpointError
 from minimind.interop.pth_file import PthFile
 from minimind.lora import MAX_RANK, TARGETS, LoraConfig, add_lora, load_lora_weights, lora_shapes
 from minimind.model import ModelConfig, Transformer
-from minimind.storage.tensor_files import first_of, require_same_names
+from minimind.storage.verify import first_of, require_same_shapes
 
 __all__ = ["UpstreamShape", "load_upstream", "load_upstream_lora"]
 
@@ -83,10 +83,8 @@ def load_upstream_lora(path: Path | str, model: Transformer) -> LoraConfig:
         )
     config = LoraConfig(rank=ranks.pop(), targets=tuple(name for name in TARGETS if name in layers))
     expected = lora_shapes(model, config)
-    require_same_names(file.path, found, expected)
-    wrong = [name for name, rows in expected.items() if [*file.tensors[found[name]].shape] != rows]
-    if wrong:
-        raise CheckpointError(f"{file.path}: an adapter for a model of another shape: {first_of(wrong)}")
+    shapes = {name: file.tensors[stored].shape for name, stored in found.items()}
+    require_same_shapes(file.path, shapes, expected, "an adapter for a model of another shape")
     weights = {name: file.read(stored) for name, stored in found.items()}
     add_lora(model, config, seed=0)
     load_lora_weights(model, weights)
@@ -170,9 +168,4 @@ def _require_shapes(path: Path, shapes: Mapping[str, tuple[int, ...]], config: M
         plain = name if name.startswith("lm_head.") else f"model.{name}"
         for index in range(config.num_hidden_layers) if name.startswith("layers.") else (0,):
             expected[plain.replace("layers.0.", f"layers.{index}.")] = tuple(tensor.shape)
-    require_same_names(path, shapes, expected)
-    wrong = [
-        f"{name} is {[*shapes[name]]} and not {[*want]}" for name, want in expected.items() if want != shapes[name]
-    ]
-    if wrong:
-        raise CheckpointError(f"{path}: tensors do not fit each other: {first_of(wrong)}")
+    require_same_shapes(path, shapes, expected, "tensors do not fit each other")

@@ -17,7 +17,7 @@ from minimind.interop.upstream import UpstreamShape, load_upstream
 from minimind.model import ModelConfig, Transformer
 from minimind.storage.adapters import PREFIX, read_adapter
 from minimind.storage.adapters import WEIGHTS as ADAPTER_WEIGHTS
-from minimind.storage.tensor_files import open_tensors
+from minimind.storage.verify import open_tensors
 from minimind.text.tokenizer import Tokenizer
 
 __all__ = ["UpstreamType", "export_upstream", "export_upstream_lora"]

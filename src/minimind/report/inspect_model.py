@@ -9,9 +9,9 @@ from minimind.model import ModelConfig
 from minimind.report.inspection import Inspection, InspectionTable
 from minimind.report.parameters import count_parameters
 from minimind.storage.adapters import WEIGHTS, AdapterInfo, is_adapter, read_adapter
-from minimind.storage.checkpoint import checkpoint_info, find_checkpoint, verify_checkpoint
+from minimind.storage.checkpoint import find_checkpoint
 from minimind.storage.folder import MANIFEST, has_manifest
-from minimind.storage.tensor_files import float_shapes
+from minimind.storage.verify import checkpoint_info, float_shapes, verify_folder
 from minimind.text.tokenizer import Tokenizer
 from minimind.training.state import FACTS, STATE, read_training_facts
 
@@ -59,7 +59,7 @@ def _inspect_weights(place: Path) -> Inspection:
 
 
 def _architecture(config: ModelConfig) -> str:
-    family = "Qwen3" if config.qk_norm else "Qwen2" if config.attention_bias else "Llama"
+    family = "Qwen3" if config.qk_norm else "Qwen2" if config.attention_bias and not config.output_bias else "Llama"
     if not config.num_experts:
         return f"dense, {family}-shaped"
     return f"mixture of {config.num_experts} experts, {config.num_experts_per_tok} a token, {family}-MoE-shaped"
@@ -107,7 +107,7 @@ def _faults(place: Path) -> list[str]:
     if not has_manifest(place):
         return []
     try:
-        verify_checkpoint(place)
+        verify_folder(place)
     except CheckpointError as error:
         return [str(error)]
     return []

@@ -19,7 +19,8 @@ from minimind.stages.shared.fresh_model import make_model
 from minimind.stages.shared.rows import DataConfig, open_documents, packed_source, packed_validation
 from minimind.stages.shared.samples import continue_samples
 from minimind.stages.shared.training_options import SampledTrainingOptions
-from minimind.storage.checkpoint import fingerprint, load_model
+from minimind.storage.adapters import fingerprint
+from minimind.storage.checkpoint import load_model
 from minimind.terminal.progress import TrainingProgress
 from minimind.training.distributed import num_processes
 from minimind.training.epoch_source import EpochSource

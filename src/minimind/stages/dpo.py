@@ -15,7 +15,8 @@ from minimind.objectives.logprobs import batch_logprobs
 from minimind.objectives.preference import Preference
 from minimind.stages.shared.samples import answer_samples
 from minimind.stages.shared.training_options import SampledTrainingOptions
-from minimind.storage.checkpoint import fingerprint, load_model
+from minimind.storage.adapters import fingerprint
+from minimind.storage.checkpoint import load_model
 from minimind.text.tokenizer import Tokenizer
 from minimind.training.epoch_source import EpochSource
 from minimind.training.fit import fit

@@ -7,7 +7,8 @@ from minimind.objectives.next_token import NextToken
 from minimind.stages.shared.rows import DataConfig, open_documents, packed_source, packed_validation
 from minimind.stages.shared.samples import answer_samples
 from minimind.stages.shared.training_options import SampledTrainingOptions
-from minimind.storage.checkpoint import fingerprint, load_model
+from minimind.storage.adapters import fingerprint
+from minimind.storage.checkpoint import load_model
 from minimind.training.fit import fit
 from minimind.training.job import TrainingJob
 from minimind.training.settings import TrainConfig

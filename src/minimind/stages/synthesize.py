@@ -22,7 +22,8 @@ from minimind.generation.generate import complete
 from minimind.generation.sampling import Sampling
 from minimind.remote.endpoint import Endpoint, EndpointBusy, Reply
 from minimind.stages.shared.answer_file import open_output
-from minimind.storage.checkpoint import fingerprint, load_model
+from minimind.storage.adapters import fingerprint
+from minimind.storage.checkpoint import load_model
 from minimind.terminal.tables import show_bad_row
 from minimind.text.conversation import Conversation, parse_sampled, render_prompt
 

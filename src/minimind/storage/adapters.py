@@ -3,8 +3,8 @@
     adapter_config.json  adapter_model.safetensors  base.json  manifest.json
 
 PEFT reads ours, and ours reads PEFT's, which lack base.json and manifest.json: then names and shapes have to fit, and
-nothing else is known. A feature that `lora.py` does not have is refused by name, for to ignore one would compute
-something else without a word. `checkpoint.load_model` finds the base that an adapter names and merges the two.
+nothing else is known; `config_check.py` refuses a feature that `lora.py` does not have. `checkpoint.load_model` finds
+the base that an adapter names and merges the two.
 """
 
 import hashlib
@@ -17,28 +17,18 @@ import torch
 from torch import Tensor, nn
 
 from minimind.errors import CheckpointError
-from minimind.lora import (
-    MAX_ALPHA,
-    MAX_RANK,
-    TARGETS,
-    LoraConfig,
-    add_lora,
-    load_lora_weights,
-    lora_shapes,
-    lora_weights,
-)
-from minimind.storage.folder import has_manifest, verify_folder, write_folder
-from minimind.storage.tensor_files import (
-    Content,
-    first_of,
+from minimind.lora import LoraConfig, add_lora, load_lora_weights, lora_shapes, lora_weights
+from minimind.storage.config_check import lora_from_json, text_of
+from minimind.storage.folder import has_manifest, write_folder
+from minimind.storage.tensor_files import Content, write_files, write_json, write_tensors
+from minimind.storage.verify import (
     float_shapes,
     open_tensors,
     read_json,
     require_finite,
     require_same_names,
-    write_files,
-    write_json,
-    write_tensors,
+    require_same_shapes,
+    verify_folder,
 )
 
 __all__ = [
@@ -56,14 +46,6 @@ CONFIG, WEIGHTS, BASE = "adapter_config.json", "adapter_model.safetensors", "bas
 MODEL_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 PREFIX = "base_model.model.model."
 SMALL_FILES_BYTES = 2**20
-# Fields that do not change what is computed: names, versions, how A and B were drawn, settings of what is off.
-SILENT = (
-    "auto_mapping base_model_name_or_path revision peft_version inference_mode megatron_core qalora_group_size "
-    "runtime_config ensure_weight_tying"
-)
-UNDERSTOOD = "peft_type task_type r lora_alpha lora_dropout target_modules bias init_lora_weights"
-# Ways to draw A and B that leave the base's weights alone; the others (pissa, olora, loftq, ...) change them.
-PLAIN_STARTS = (None, True, False, "gaussian", "orthogonal", "eva")
 
 
 @dataclass(frozen=True)
@@ -148,10 +130,10 @@ def read_adapter(folder: Path | str) -> AdapterInfo:
     about_base = read_json(folder / BASE) if (folder / BASE).is_file() else {}
     return AdapterInfo(
         folder,
-        _config_from_json(values, folder),
-        _text(values, "base_model_name_or_path", folder / CONFIG) or "",
-        _text(about_base, "base_fingerprint", folder / BASE),
-        _text(about_base, "tokenizer_fingerprint", folder / BASE),
+        lora_from_json(values, folder / CONFIG, [name.split(".lora_")[0] for name in float_shapes(folder / WEIGHTS)]),
+        text_of(values, "base_model_name_or_path", folder / CONFIG) or "",
+        text_of(about_base, "base_fingerprint", folder / BASE),
+        text_of(about_base, "tokenizer_fingerprint", folder / BASE),
     )
 
 
@@ -173,15 +155,11 @@ def read_adapter_weights(
                 f"{info.folder}: an adapter for another {what}, that of {info.base or 'a model it does not name'} "
                 f"(fingerprint {expected[:12]}, this one has {found[:12]}); use it with the model it was trained on"
             )
-    found_shapes = float_shapes(path)
-    expected_shapes = {PREFIX + name: shape for name, shape in lora_shapes(model, info.config).items()}
-    require_same_names(info.folder, found_shapes, expected_shapes)
-    wrong = [f"{n} is {found_shapes[n]} and not {s}" for n, s in expected_shapes.items() if found_shapes[n] != s]
-    if wrong:
-        raise CheckpointError(f"{info.folder}: an adapter for a model of another shape: {first_of(wrong)}")
+    expected = {PREFIX + name: shape for name, shape in lora_shapes(model, info.config).items()}
+    require_same_shapes(info.folder, float_shapes(path), expected, "an adapter for a model of another shape")
     with open_tensors(path) as tensors:
         # A copy: a view of the mapped file would change, or crash, with the file.
-        weights = {name: tensors.get_tensor(name).to(torch.float32, copy=True) for name in expected_shapes}
+        weights = {name: tensors.get_tensor(name).to(torch.float32, copy=True) for name in expected}
     require_finite(path, weights)
     return {name.removeprefix(PREFIX): tensor for name, tensor in weights.items()}
 
@@ -233,54 +211,3 @@ def _json_from_config(config: LoraConfig, base: str) -> dict[str, Any]:
         "rank_pattern": {},
         "alpha_pattern": {},
     }
-
-
-def _config_from_json(values: Mapping[str, Any], folder: Path) -> LoraConfig:
-    path = folder / CONFIG
-    known = {*SILENT.split(), *UNDERSTOOD.split()}
-    for name, value in values.items():
-        if name not in known and value not in (None, False, [], {}):
-            raise _refused(path, values, name, "it off: only plain LoRA is supported")
-    for name, allowed in {
-        "peft_type": ("LORA",),
-        "task_type": (None, "CAUSAL_LM"),
-        "bias": (None, "none"),
-        "init_lora_weights": PLAIN_STARTS,
-    }.items():
-        if not any(values.get(name) is item or values.get(name) == item for item in allowed):
-            raise _refused(path, values, name, f"one of {', '.join(map(repr, allowed))}")
-    rank: Any = values.get("r")
-    alpha: Any = values.get("lora_alpha")
-    dropout: Any = values.get("lora_dropout", 0)
-    if type(rank) is not int or not 1 <= rank <= MAX_RANK:
-        raise _refused(path, values, "r", f"a whole number from 1 to {MAX_RANK}")
-    if type(alpha) not in (int, float) or not 0 < alpha <= MAX_ALPHA:
-        raise _refused(path, values, "lora_alpha", f"a number above 0, at most {MAX_ALPHA}")
-    if type(dropout) not in (int, float) or not 0 <= dropout < 1:
-        raise _refused(path, values, "lora_dropout", "a number at least 0, below 1")
-    return LoraConfig(rank, float(alpha), float(dropout), _targets(values, folder))
-
-
-def _targets(values: Mapping[str, Any], folder: Path) -> tuple[str, ...]:
-    """The adapted layers by the last part of their names; that all such layers are there is the weights' to show.
-
-    A pattern is never run: the layers are then those that the weights are named after.
-    """
-    named = values.get("target_modules")
-    if isinstance(named, str):
-        named = [name.split(".lora_")[0] for name in float_shapes(folder / WEIGHTS)]
-    last = [str(name).rpartition(".")[2] for name in named] if isinstance(named, list) else []
-    if not last or not set(last) <= set(TARGETS):
-        raise _refused(folder / CONFIG, values, "target_modules", f"a list of some of {', '.join(TARGETS)}")
-    return tuple(name for name in TARGETS if name in last)
-
-
-def _text(values: Mapping[str, Any], name: str, path: Path) -> str | None:
-    if not isinstance(values.get(name), str | None):
-        raise _refused(path, values, name, "text")
-    return values.get(name)
-
-
-def _refused(path: Path, values: Mapping[str, Any], name: str, expected: str) -> CheckpointError:
-    value = "missing" if values.get(name) is None else f"{values[name]!r:.80}"
-    return CheckpointError(f"{path}: {name} is {value}; expected {expected}")

@@ -1,4 +1,4 @@
-"""Write a folder, or a file, whole or not at all, and prove later that no bit of it changed.
+"""Write a folder, or a file, whole or not at all.
 
 Checkpoints, and whatever else must survive a kill, a full disk or a bad sector, go through here. The folder is filled
 as `NAME.tmp.<random>` beside its place, every file is flushed, `manifest.json` records sizes and SHA-256, and one
@@ -13,13 +13,13 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from minimind.errors import CheckpointError
 
-__all__ = ["MANIFEST", "flush", "has_manifest", "verify_folder", "write_file", "write_folder"]
+__all__ = ["MANIFEST", "digest_of", "flush", "has_manifest", "render_manifest", "write_file", "write_folder"]
 
 MANIFEST = "manifest.json"
 FORMAT = "minimind-folder-1"
@@ -74,19 +74,6 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def verify_folder(folder: Path, names: Iterable[str] | None = None) -> list[str]:
-    """The files whose size and hash are what manifest.json says: all of it, or those of `names` that it lists.
-
-    Errors:  CheckpointError naming each file that is missing, cut or changed, or the manifest itself.
-    """
-    files = _read_manifest(folder)
-    wanted = sorted(files) if names is None else [name for name in names if name in files]
-    faults = [fault for name in wanted if (fault := _fault(folder / name, files[name]))]
-    if faults:
-        raise CheckpointError(f"{folder}: damaged: {'; '.join(faults)}; use another copy or an earlier checkpoint")
-    return wanted
-
-
 def has_manifest(folder: Path) -> bool:
     """Is this a folder that was written here?"""
     return (folder / MANIFEST).is_file()
@@ -108,8 +95,8 @@ def _seal(folder: Path) -> None:
     for path in paths:
         if path.is_file():
             flush(path)
-            files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": _digest(path)}
-    (folder / MANIFEST).write_text(_render(files), encoding="utf-8")
+            files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": digest_of(path)}
+    (folder / MANIFEST).write_text(render_manifest(files), encoding="utf-8")
     flush(folder / MANIFEST)
     for path in (*(path for path in paths if path.is_dir()), folder):
         flush(path)
@@ -139,41 +126,10 @@ def _remove_leftovers(target: Path, kind: str) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _digest(path: Path) -> str:
+def digest_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _render(files: Mapping[str, Any]) -> str:
+def render_manifest(files: Mapping[str, Any]) -> str:
     return json.dumps({"format": FORMAT, "files": files}, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
-
-
-def _read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
-    path = folder / MANIFEST
-    try:
-        text = path.read_bytes().decode("utf-8")
-        files = json.loads(text)["files"]
-        # Written back it must be the same text, so that the manifest vouches for itself to the last byte.
-        if text == _render(files) and all(_is_entry(name, entry) for name, entry in files.items()):
-            return files
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror}; the folder cannot be verified") from None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        pass
-    raise CheckpointError(f"{path}: damaged; expected what a checkpoint's writer wrote, use an earlier checkpoint")
-
-
-def _is_entry(name: str, entry: Mapping[str, Any]) -> bool:
-    inside = not Path(name).is_absolute() and ".." not in Path(name).parts
-    return inside and entry.keys() == {"bytes", "sha256"}
-
-
-def _fault(path: Path, expected: Mapping[str, Any]) -> str | None:
-    """What is wrong with a file, in words, or None."""
-    try:
-        size = path.stat().st_size
-        if size != expected["bytes"]:
-            return f"{path.name} has {size:,} bytes and not {expected['bytes']:,}"
-        return None if _digest(path) == expected["sha256"] else f"{path.name} has changed"
-    except OSError as error:
-        return f"{path.name}: {error.strerror}"

@@ -1,55 +1,40 @@
-"""JSON and safetensors in a folder from anywhere, read with distrust: what `checkpoint.py` and `adapters.py` share.
+"""The files in a folder, as they are written: weights under the names that other programs know, JSON, and any others.
 
-Nothing that a file says costs memory before it was compared with what is expected: JSON is bounded, and of tensors the
-names, types and shapes are read before a value is. `folder.py` writes folders; here is what lies in them.
+`folder.py` makes the folder around them; `verify.py` reads what lies there, from here or from anywhere.
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from minimind.errors import CheckpointError
+from minimind.model import ModelConfig
 
-__all__ = [
-    "Content",
-    "first_of",
-    "float_shapes",
-    "open_tensors",
-    "read_json",
-    "require_finite",
-    "require_same_names",
-    "write_files",
-    "write_json",
-    "write_tensors",
-]
+__all__ = ["Content", "disk_name", "write_files", "write_json", "write_shards", "write_tensors", "zero_biases"]
 
 # A file to write: its bytes, or a function that writes to the path it is given.
 Content = bytes | Callable[[Path], None]
 
-# config.json and an index stay far below this; a hostile one must not fill the memory.
-MAX_JSON_BYTES = 64 * 2**20
-FLOATS = {"F64", "F32", "F16", "BF16"}
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object of bounded size. Errors: CheckpointError"""
-    try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise CheckpointError(f"{path}: {path.stat().st_size:,} bytes; expected at most {MAX_JSON_BYTES:,}")
-        values = json.loads(path.read_bytes())
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: not JSON: {error}") from None
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{path}: is a JSON {type(values).__name__}; expected an object")
-    return values
+def disk_name(name: str) -> str:
+    """A parameter's name as Hugging Face's folders have it."""
+    return name if name.startswith("lm_head.") else f"model.{name}"
+
+
+def zero_biases(config: ModelConfig) -> dict[str, Tensor]:
+    """What Qwen3's attention_bias adds behind o_proj where this model has none: the same function has it 0."""
+    if config.output_bias or not (config.attention_bias and config.qk_norm):
+        return {}
+    names = (f"model.layers.{index}.self_attn.o_proj.bias" for index in range(config.num_hidden_layers))
+    return {name: torch.zeros(config.hidden_size) for name in names}
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
@@ -65,6 +50,26 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         raise OSError(f"{path.name}: {error}") from error
 
 
+def write_shards(folder: Path, weights: Mapping[str, Tensor], max_shard_bytes: int) -> None:
+    """One file, or several of at most that size with an index; a larger tensor has a file of its own."""
+    shards: list[dict[str, Tensor]] = [{}]
+    size = 0
+    for name, tensor in weights.items():
+        size += 4 * tensor.numel()
+        if shards[-1] and size > max_shard_bytes:
+            shards.append({})
+            size = 4 * tensor.numel()
+        shards[-1][name] = tensor
+    places: dict[str, str] = {}
+    for number, shard in enumerate(shards, start=1):
+        file = WEIGHTS if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        places |= dict.fromkeys(shard, file)
+        write_tensors(folder / file, shard)
+    if len(shards) > 1:
+        total = 4 * sum(tensor.numel() for tensor in weights.values())
+        write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": places})
+
+
 def write_files(folder: Path, files: Mapping[str, Content]) -> None:
     """Files by their path in the folder."""
     for name, content in files.items():
@@ -73,44 +78,3 @@ def write_files(folder: Path, files: Mapping[str, Content]) -> None:
             (folder / name).write_bytes(content)
         else:
             content(folder / name)
-
-
-def open_tensors(path: Path) -> Any:
-    """A safetensors file, of which only the header is read yet. Errors: CheckpointError"""
-    try:
-        return safe_open(path, framework="pt")
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: not a readable safetensors file: {error}") from None
-
-
-def float_shapes(path: Path) -> dict[str, list[int]]:
-    """Name -> shape of each tensor of a file, from its header. Errors: CheckpointError for other types than floats"""
-    shapes = {}
-    with open_tensors(path) as tensors:
-        for name in tensors.keys():  # noqa: SIM118
-            part = tensors.get_slice(name)
-            if part.get_dtype() not in FLOATS:
-                raise CheckpointError(f"{path}: {name} has type {part.get_dtype()}; expected one of {sorted(FLOATS)}")
-            shapes[name] = part.get_shape()
-    return shapes
-
-
-def require_same_names(folder: Path, found: Iterable[str], expected: Iterable[str]) -> None:
-    there, wanted = set(found), set(expected)
-    missing, unexpected = sorted(wanted - there), sorted(there - wanted)
-    if missing or unexpected:
-        parts = [f"missing {first_of(missing)}"] * bool(missing)
-        parts += [f"unexpected {first_of(unexpected)}"] * bool(unexpected)
-        raise CheckpointError(f"{folder}: tensors do not fit the configuration: {', '.join(parts)}")
-
-
-def require_finite(where: Path, tensors: Mapping[str, Tensor]) -> None:
-    bad = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
-    if bad:
-        raise CheckpointError(f"{where}: NaN or infinite weights in {first_of(bad)}; use an earlier checkpoint")
-
-
-def first_of(names: list[str], limit: int = 5) -> str:
-    """Some of many names, for a message of one line."""
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more

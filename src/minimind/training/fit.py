@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 
 from minimind.errors import CheckpointError, ConfigError, RunError, TrainingError, UserError
 from minimind.interfaces import Batch
-from minimind.storage.checkpoint import verify_checkpoint
 from minimind.storage.run import Run, RunReader
+from minimind.storage.verify import verify_folder
 from minimind.terminal.progress import TrainingProgress
 from minimind.training.compilation import compile_as_chosen
 from minimind.training.device import fastest_dtype, reuse_freed_memory
@@ -160,7 +160,7 @@ class _Fit:
         folders = RunReader(self.job.folder).checkpoint_folders()
         for folder in reversed(folders):
             try:
-                verify_checkpoint(folder)
+                verify_folder(folder)
             except CheckpointError as error:
                 if self.world.is_main:
                     print(f"warning: {error}; trying the checkpoint before it")

@@ -29,7 +29,8 @@ from minimind.rl.rollout_source import RolloutSettings, RolloutSource
 from minimind.rl.rollouts import Sampler
 from minimind.rl.traces import TraceWriter
 from minimind.stages.shared.training_options import TrainingOptions
-from minimind.storage.checkpoint import fingerprint, load_model
+from minimind.storage.adapters import fingerprint
+from minimind.storage.checkpoint import load_model
 from minimind.terminal.tables import show_bad_row
 from minimind.text.conversation import render_prompt
 from minimind.text.tokenizer import Tokenizer

@@ -1,0 +1,263 @@
+"""config.json and adapter_config.json as others write them: every field is understood, or refused by its name.
+
+A file may say more than a shape: sliding windows, quantisation, another kind of adapter. To ignore one of those would
+compute something else without a word, so a field that is neither a shape, nor switched off, nor known to change nothing
+is an error. What changes nothing is read past: notes of the program that wrote the file, settings of generation,
+training, truncation and padding. Next: `verify.py`, which compares the weights.
+"""
+
+import math
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from minimind.errors import CheckpointError
+from minimind.lora import MAX_ALPHA, MAX_RANK, TARGETS, LoraConfig
+from minimind.storage.config_json import ARCHITECTURES, EXPERT_FIELDS
+
+__all__ = ["lora_from_json", "shape_from_json", "text_of"]
+
+# Features this model lacks, and the values that leave them off.
+NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "add_cross_attention": (False,),
+    "attention_dropout": (0,),
+    "decoder_sparse_step": (1,),
+    "hidden_act": ("silu",),
+    "is_decoder": (False,),
+    "is_encoder_decoder": (False,),
+    "mlp_bias": (False,),
+    "mlp_only_layers": ([],),
+    "partial_rotary_factor": (1,),
+    "pretraining_tp": (1,),
+    "pruned_heads": ({},),
+    "rope_interleaved": (False,),
+    "tie_encoder_decoder": (False,),
+    "use_mrope": (False,),
+    "use_sliding_window": (False,),
+}
+# Fields that do not change what the model computes: names, ids, training; how text is cut; generation.
+# `sliding_window` counts only with `use_sliding_window`.
+SILENT = (
+    "architectures bos_token_id chunk_size_feed_forward dtype eos_token_id finetuning_task gradient_checkpointing "
+    "id2label initializer_range is_llama_config keys_to_ignore_at_inference label2id max_window_layers model_type "
+    "output_attentions output_hidden_states output_router_logits pad_token_id problem_type return_dict "
+    "router_aux_loss_coef sep_token_id sliding_window task_specific_params tokenizer_class torch_dtype torchscript "
+    "transformers.js_config use_bfloat16 use_cache "
+    "model_max_length padding padding_side prefix truncation truncation_side "
+    "bad_words_ids begin_suppress_tokens decoder_start_token_id diversity_penalty do_sample early_stopping "
+    "encoder_no_repeat_ngram_size exponential_decay_length_penalty forced_bos_token_id forced_eos_token_id "
+    "length_penalty max_length max_new_tokens min_length no_repeat_ngram_size num_beam_groups num_beams "
+    "num_return_sequences output_scores remove_invalid_values repetition_penalty return_dict_in_generate "
+    "suppress_tokens temperature top_k top_p typical_p"
+)
+# Notes that transformers and trainers leave for themselves.
+SILENT_STARTS, SILENT_END = ("_", "unsloth_"), "_version"
+SHAPE_FIELDS = (
+    "attention_bias head_dim hidden_size intermediate_size layer_types max_position_embeddings num_attention_heads "
+    "num_hidden_layers num_key_value_heads output_bias rms_norm_eps rope_parameters rope_scaling rope_theta "
+    "tie_word_embeddings vocab_size"
+)
+# What is needed for scaled positions, and what may be added; what transformers never reads is read past.
+SCALING_FIELDS = {
+    "default": ((), ()),
+    "linear": (("factor",), ()),
+    "llama3": (("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"), ()),
+    "yarn": (
+        ("factor",),
+        ("original_max_position_embeddings", "beta_fast", "beta_slow", "attention_factor", "mscale", "mscale_all_dim"),
+    ),
+}
+NEUTRAL_SCALING = {"partial_rotary_factor": 1, "truncate": True}
+SILENT_SCALING = {"rope_type", "type", "rope_theta", "attn_factor", "finetuned"}
+# No real model comes near these; a hostile file must be refused before it costs memory or time.
+LARGEST_SIZE = 2**24
+LARGEST_COUNT = 4096
+
+# Fields of an adapter that do not change what is computed: names, versions, how A and B were drawn, what is off.
+SILENT_LORA = (
+    "auto_mapping base_model_name_or_path revision peft_version inference_mode megatron_core qalora_group_size "
+    "runtime_config ensure_weight_tying"
+)
+UNDERSTOOD_LORA = "peft_type task_type r lora_alpha lora_dropout target_modules bias init_lora_weights"
+# Ways to draw A and B that leave the base's weights alone; the others (pissa, olora, loftq, ...) change them.
+PLAIN_STARTS = (None, True, False, "gaussian", "orthogonal", "eva")
+
+
+def shape_from_json(values: Mapping[str, Any], where: str | Path) -> dict[str, Any]:
+    """The fields of `ModelConfig` that a config.json describes; CheckpointError names the field it refuses."""
+    read = _Reader(values, where)
+    kind = read.choice("model_type", ARCHITECTURES)
+    _refuse_other_parts(read, kind)
+    heads, width = read.size("num_attention_heads"), read.size("hidden_size")
+    has_bias = kind == "qwen2" or read.switch("attention_bias")
+    # The defaults are transformers' own: its files leave out what has its default value.
+    shape = {
+        "vocab_size": read.size("vocab_size"),
+        "hidden_size": width,
+        "num_hidden_layers": read.size("num_hidden_layers", largest=LARGEST_COUNT),
+        "num_attention_heads": heads,
+        "num_key_value_heads": read.size("num_key_value_heads", heads),
+        "head_dim": read.size("head_dim", 128 if kind == "qwen3" else max(width // heads, 1)),
+        "intermediate_size": read.size("intermediate_size"),
+        "max_position_embeddings": read.size("max_position_embeddings"),
+        "rms_norm_eps": read.number("rms_norm_eps", 1e-6),
+        "tie_word_embeddings": read.switch("tie_word_embeddings"),
+        "attention_bias": has_bias,
+        # The field is ours; to transformers a bias is one behind o_proj, too, but for Qwen2's.
+        "output_bias": has_bias and kind != "qwen2" and read.switch("output_bias", default=True),
+        "qk_norm": kind in ("qwen3", "qwen3_moe"),
+        **_rotary(read),
+    }
+    if kind == "qwen3_moe":
+        alias = "num_experts" if "num_experts" in values else "num_local_experts"
+        shape |= {
+            "num_experts": read.size(alias, largest=LARGEST_COUNT),
+            "num_experts_per_tok": read.size("num_experts_per_tok", 8),
+            "moe_intermediate_size": read.size("moe_intermediate_size"),
+            "norm_topk_prob": read.switch("norm_topk_prob"),
+        }
+    return shape
+
+
+def lora_from_json(values: Mapping[str, Any], where: Path, layers: Collection[str]) -> LoraConfig:
+    """What an adapter_config.json describes; CheckpointError names the field it refuses.
+
+    layers:  those that the weights are named after, by the last part of their names; a pattern is never run
+    """
+    read = _Reader(values, where)
+    known = {*SILENT_LORA.split(), *UNDERSTOOD_LORA.split()}
+    for name, value in values.items():
+        if name not in known and value not in (None, False, [], {}):
+            raise read.error(name, "it off: only plain LoRA is supported")
+    for name, allowed in {
+        "peft_type": ("LORA",),
+        "task_type": (None, "CAUSAL_LM"),
+        "bias": (None, "none"),
+        "init_lora_weights": PLAIN_STARTS,
+    }.items():
+        if not any(values.get(name) is item or values.get(name) == item for item in allowed):
+            raise read.error(name, f"one of {', '.join(map(repr, allowed))}")
+    dropout = values.get("lora_dropout", 0)
+    if type(dropout) not in (int, float) or not 0 <= dropout < 1:
+        raise read.error("lora_dropout", "a number at least 0, below 1")
+    named = values.get("target_modules")
+    if isinstance(named, str):
+        named = [*layers]
+    # That all such layers are there is the weights' to show.
+    last = [str(name).rpartition(".")[2] for name in named] if isinstance(named, list) else []
+    if not last or not set(last) <= set(TARGETS):
+        raise read.error("target_modules", f"a list of some of {', '.join(TARGETS)}")
+    rank, alpha = read.size("r", largest=MAX_RANK), read.number("lora_alpha", largest=MAX_ALPHA)
+    return LoraConfig(rank, alpha, float(dropout), tuple(name for name in TARGETS if name in last))
+
+
+def text_of(values: Mapping[str, Any], name: str, where: Path) -> str | None:
+    """A field that is text or not there. Errors: CheckpointError"""
+    if not isinstance(values.get(name), str | None):
+        raise _Reader(values, where).error(name, "text")
+    return values.get(name)
+
+
+def _refuse_other_parts(read: "_Reader", kind: str) -> None:
+    """Refuse a file that describes a part this model does not have."""
+    if read.values.get("architectures") not in (None, [], [ARCHITECTURES[kind]]):
+        raise read.error("architectures", f"[{ARCHITECTURES[kind]!r}]")
+    layer_types = read.values.get("layer_types") or []
+    if not isinstance(layer_types, list) or any(layer != "full_attention" for layer in layer_types):
+        raise read.error("layer_types", "'full_attention' for each layer")
+    for name, allowed in NEUTRAL.items():
+        if read.values.get(name) is not None and read.values[name] not in allowed:
+            raise read.error(name, repr(allowed[0]))
+    known = {*SHAPE_FIELDS.split(), *NEUTRAL, *SILENT.split(), *(EXPERT_FIELDS if kind == "qwen3_moe" else ())}
+    for name in sorted(name for name, value in read.values.items() if value is not None and name not in known):
+        if not name.startswith(SILENT_STARTS) and not name.endswith(SILENT_END):
+            raise read.error(name, "no such field, because this model has no part that it could describe")
+
+
+def _rotary(read: "_Reader") -> dict[str, Any]:
+    """rope_theta and rope_scaling, which version 4 writes side by side and version 5 inside `rope_parameters`."""
+    parameters, scaling = read.table("rope_parameters"), read.table("rope_scaling")
+    tables = [table for table in (parameters, scaling) if table]
+    thetas = {table.number("rope_theta", 1e4) for table in (parameters, read) if "rope_theta" in table.values}
+    if len(thetas) > 1:
+        raise read.error("rope_theta", f"{parameters.values['rope_theta']}, as in rope_parameters")
+    found = [_scaling(table) for table in tables]
+    if len(found) == 2 and found[0] != found[1]:
+        raise read.error("rope_scaling", f"{found[0]}, as in rope_parameters")
+    return {"rope_theta": thetas.pop() if thetas else 1e4, "rope_scaling": found[0] if found else None}
+
+
+def _scaling(table: "_Reader") -> dict[str, Any] | None:
+    """None for plain positions, or the settings of a scaling, as transformers understands them."""
+    alias = "rope_type" if "rope_type" in table.values else "type"
+    kind = table.choice(alias, SCALING_FIELDS) if alias in table.values else "default"
+    needed, allowed = SCALING_FIELDS[kind]
+    for name, value in table.values.items():
+        if value is not None and name not in (*SILENT_SCALING, *NEUTRAL_SCALING, *needed, *allowed):
+            raise table.error(name, f"no such field for rope_type {kind!r}")
+        if name in NEUTRAL_SCALING and value not in (None, NEUTRAL_SCALING[name]):
+            raise table.error(name, repr(NEUTRAL_SCALING[name]))
+    if kind == "default":
+        return None
+    given = (*needed, *(name for name in allowed if table.values.get(name) is not None))
+    for name in given:
+        table.number(name)
+    scaling: dict[str, Any] = {"rope_type": kind, **{name: table.values[name] for name in given}}
+    if kind == "llama3" and not scaling["low_freq_factor"] < scaling["high_freq_factor"]:
+        raise table.error("high_freq_factor", "more than low_freq_factor")
+    # DeepSeek's two factors, of which only the ratio counts, and neither without the other.
+    parts = [scaling.pop(name) for name in ("mscale", "mscale_all_dim") if name in scaling]
+    if len(parts) == 2:
+        over, under = (0.1 * part * math.log(max(scaling["factor"], 1)) + 1 for part in parts)
+        scaling.setdefault("attention_factor", over / under)
+    return scaling
+
+
+class _Reader:
+    """Reads fields of the right type and size, and words the error for the others."""
+
+    def __init__(self, values: Mapping[str, Any], where: str | Path) -> None:
+        self.values = values
+        self.where = where
+
+    def __bool__(self) -> bool:
+        return bool(self.values)
+
+    def error(self, name: str, expected: str) -> CheckpointError:
+        value = "missing" if self.values.get(name) is None else f"{self.values[name]!r:.80}"
+        return CheckpointError(f"{self.where}: {name} is {value}; expected {expected}")
+
+    def choice(self, name: str, allowed: Collection[str]) -> str:
+        value = self.values.get(name)
+        if not isinstance(value, str) or value not in allowed:
+            raise self.error(name, f"one of {', '.join(allowed)}")
+        return value
+
+    def size(self, name: str, default: int | None = None, *, largest: int = LARGEST_SIZE) -> int:
+        value = self.values.get(name)
+        value = default if value is None else value
+        if type(value) is not int or not 1 <= value <= largest:
+            raise self.error(name, f"a whole number from 1 to {largest:,}")
+        return value
+
+    def number(self, name: str, default: float | None = None, *, largest: float = 1e30) -> float:
+        value = self.values.get(name)
+        value = default if value is None else value
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= largest:
+            raise self.error(
+                name, f"a number above 0, at most {largest:,.0f}" if largest < 1e30 else "a number above 0"
+            )
+        return float(value)
+
+    def switch(self, name: str, *, default: bool = False) -> bool:
+        value = self.values.get(name)
+        if not isinstance(value, bool | None):
+            raise self.error(name, "true or false")
+        return default if value is None else value
+
+    def table(self, name: str) -> "_Reader":
+        """The fields of an object inside; none when it is absent."""
+        value = self.values.get(name)
+        if value is not None and not isinstance(value, dict):
+            raise self.error(name, "an object")
+        return _Reader(value or {}, f"{self.where}: {name}")
