@@ -5,6 +5,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 import minimind
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,6 +32,28 @@ LAYERS = [
 
 # Inference installs and runs without the training loop.
 APART = {"serve": {"training"}, "interop": {"training"}, "evals": {"training"}}
+
+# README's dozen: the codebase that a learner reads. Beside one another and BASICS they may import what stands here, and
+# nothing that distrusts files or clients. The doors are storage/verify, without which a weight could be used before its
+# hash was compared, and text/foreign, which says what of a vocabulary from elsewhere is taken as it is.
+BOOK = {
+    "model": "",
+    "interfaces": "",
+    "training/trainer": "training/distributed training/schedule training/settings",
+    "training/fit": "storage/run storage/verify terminal/progress training/compilation training/device "
+    "training/distributed training/job training/settings training/state",
+    "training/optimizer": "training/distributed training/settings",
+    "objectives/next_token": "",
+    "objectives/cross_entropy": "",
+    "data/loader": "training/epoch_source",
+    "text/tokenizer": "text/vocabulary text/foreign",
+    "text/conversation": "text/chat_template text/messages",
+    "generation/generate": "generation/cache generation/packed_weights generation/sampling",
+    "storage/checkpoint": "storage/adapters storage/config_json storage/folder storage/tensor_files storage/verify "
+    "text/chat_template",
+}
+BASICS = {"errors", "lora"}
+MAX_BOOK_LINES = 3200
 
 # What runs what is in data, or may. torch.load is for the importer of .pth files, which looks at them before.
 RUNS = {"eval", "exec", "torch.load", "__import__"}
@@ -94,6 +118,22 @@ def test_the_model_can_be_copied_into_a_notebook() -> None:
     allowed = {"torch", *sys.stdlib_module_names}
     tree = dict(trees())["model.py"]
     assert {name.partition(".")[0] for name in imported(tree)} <= allowed
+
+
+@pytest.mark.parametrize("name", BOOK)
+def test_the_dozen_files_that_are_read_first_stand_apart_from_what_distrusts(name: str) -> None:
+    tree = dict(trees())[f"{name}.py"]
+    modules = {path.relative_to(SOURCE).with_suffix("").as_posix() for path in FILES}
+    parts = (dotted_name.split(".")[1:] for dotted_name in imported(tree) if dotted_name.startswith("minimind."))
+    used = {path for words in parts for path in ("/".join(words), "/".join(words[:-1])) if path in modules}
+    assert used <= {*BOOK, *BASICS, *BOOK[name].split()}
+
+
+def test_the_dozen_files_are_short_and_the_readme_names_them() -> None:
+    assert sum(len((SOURCE / f"{name}.py").read_text().splitlines()) for name in BOOK) <= MAX_BOOK_LINES
+    for readme in ("README.md", "README_zh.md"):
+        text = (ROOT / readme).read_text(encoding="utf-8")
+        assert [name for name in BOOK if Path(name).name not in text] == []
 
 
 def test_no_file_is_long() -> None:
