@@ -130,3 +130,32 @@ def test_a_share_of_conversations_keeps_its_reasoning_and_the_others_are_as_if_t
             assert documents[number].ids.tolist() == render(Conversation.parse(row, "x"), tokenizer).ids
     # A larger share keeps what a smaller one kept.
     assert kept[0] < kept[1] < kept[2] < kept[3] and len(kept[3]) == 200
+
+
+def test_answers_that_weigh_nothing_and_keys_that_are_not_read_are_counted(tokenizer: Tokenizer) -> None:
+    rows = [chat(("user", "a"), ("assistant", ""), ("user", "b"), ("assistant", "cat")) for _ in range(3)]
+    rows[0]["messages"][1]["prefix"] = True
+    rows[1] |= {"id": 7, "token_mask": [0, 1], "source": None}
+    found = encode(tokenizer, rows, kind="conversation")
+    assert found.unlearnt == {"empty answers": 3}
+    assert found.unread == {"message.prefix": 1, "id": 1, "token_mask": 1}
+    for document in found.documents:
+        assert document.weights is not None
+        assert tokenizer.decode(document.ids[document.weights == 1].tolist()) == "cat<|im_end|>"
+
+
+def test_a_row_flagged_off_is_dropped_by_that_name(tokenizer: Tokenizer) -> None:
+    good = chat(("user", "a"), ("assistant", "b"))
+    found = encode(tokenizer, [good, {**good, "train": False}], kind="conversation")
+    assert [document.reason for document in found.documents] == ["", "not_to_be_learnt"]
+    texts = encode(tokenizer, [{"text": "the cat"}, {"text": "the cat", "weight": 0}])
+    assert [document.reason for document in texts.documents] == ["", "not_to_be_learnt"]
+
+
+def test_columns_are_read_by_the_names_they_are_given(tokenizer: Tokenizer) -> None:
+    columns = {"prompt": "question", "answer": "reply"}
+    rows = [{"question": "a", "reply": "b", "messages": "other"}, {"reply": "b"}]
+    found = encode(tokenizer, rows, kind="conversation", columns=columns)
+    [same] = encode(tokenizer, [chat(("user", "a"), ("assistant", "b"))], kind="conversation").documents
+    assert [document.hash for document in found.documents] == [same.hash]
+    assert [bad.line for bad in found.bad] == [2]

@@ -8,22 +8,25 @@ the file.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
 
 from minimind.data.chunks import BadRow, Chunk, JsonLines, JsonValues, PlainText, Row, RowValues
+from minimind.data.columns import renamed
 from minimind.data.files import ByteStream, DataFile, find_files
 from minimind.data.json_values import JsonCutter, is_cut_by_lines
 from minimind.data.lines import Document, documents, line_blocks
 from minimind.data.tables import TABLE_ROWS, Needed, read_arrow, read_csv, read_parquet
 from minimind.errors import DataError
 from minimind.text.rows import is_message
-from minimind.text.shapes import MESSAGE_LISTS, ROW_FLAGS, SHAPES, Kind, present, shape_of
+from minimind.text.shapes import MESSAGE_LISTS, ROW_FLAGS, SHAPES, TEXT, Kind, present, shape_of
 
 __all__ = ["BadRow", "BadRows", "Row", "RowKind", "detect_kind", "kind_of", "read_chunks", "read_rows"]
 
 RowKind = Literal["text", "conversation"]
+NO_COLUMNS: Mapping[str, str] = {}
 CHUNK_BYTES = 1 << 20
 # What else a row can hold, and what to do with it.
 OTHERS: Mapping[Kind, str] = {
@@ -57,35 +60,55 @@ def read_rows(
     sources: Iterable[str | Path],
     *,
     text_column: str = "text",
+    columns: Mapping[str, str] = NO_COLUMNS,
     max_bad_rows: int = 0,
     observe: Callable[[BadRow], None] = lambda bad: None,
 ) -> Iterator[Row]:
     """The rows of all sources in order. Plain text gives rows `{text_column: text}`.
 
+    columns:  see `columns_by_name`
     observe:  told each bad row that `max_bad_rows` allows
     Errors:   DataError for a file that cannot be read, or at the first bad row over the limit.
     """
     bad_rows = BadRows(max_bad_rows, observe)
-    for chunk in read_chunks(find_files(sources), text_column=text_column):
+    for chunk in read_chunks(find_files(sources), text_column=text_column, columns=columns):
         for row in chunk.rows():
             if isinstance(row, BadRow):
                 bad_rows.add(row)
             else:
-                yield row
+                yield Row(row.path, row.line, renamed(row.value, columns)) if columns else row
 
 
-def read_chunks(files: Iterable[DataFile], *, text_column: str = "text") -> Iterator[Chunk]:
-    """Cut files into chunks that can be parsed anywhere."""
+def read_chunks(
+    files: Iterable[DataFile], *, text_column: str = "text", columns: Mapping[str, str] = NO_COLUMNS
+) -> Iterator[Chunk]:
+    """Cut files into chunks that can be parsed anywhere.
+
+    columns:  whose columns are to be read, whatever other columns suggest; whoever parses the rows renames them
+    """
     before = 0
+    needed = partial(_needed_columns, text_column=text_column, named=list(columns.values()))
     for file in files:
         has_rows = False
-        read = _READERS.get(file.format, _read_bytes)
-        for chunk in read(file, text_column, before):
+        for chunk in _chunks_of(file, text_column, needed, before):
             has_rows = has_rows or chunk.num_lines > 0
             yield chunk
         if not has_rows:
             raise DataError(f"{file.name}: has no rows; remove it or give another file")
         before += file.size or 0
+
+
+def _chunks_of(file: DataFile, text_column: str, needed: Needed, before: int) -> Iterator[Chunk]:
+    match file.format:
+        case "parquet":
+            return read_parquet(file, needed, before)
+        case "arrow":
+            return read_arrow(file, needed, before)
+        case "csv" | "tsv":
+            return read_csv(file, before)
+        case "builtin":
+            return _read_builtin(file, before)
+    return _read_bytes(file, text_column, before)
 
 
 def kind_of(value: Mapping[str, Any], text_column: str = "text") -> RowKind:
@@ -110,7 +133,9 @@ def kind_of(value: Mapping[str, Any], text_column: str = "text") -> RowKind:
     )
 
 
-def detect_kind(chunks: Iterator[Chunk], text_column: str, max_bad_rows: int) -> tuple[RowKind, Iterator[Chunk]]:
+def detect_kind(
+    chunks: Iterator[Chunk], text_column: str, max_bad_rows: int, columns: Mapping[str, str] = NO_COLUMNS
+) -> tuple[RowKind, Iterator[Chunk]]:
     """What the first good row holds, and all the chunks.
 
     It looks no further than to the bad row that is one too many: whoever reads the chunks stops there.
@@ -122,7 +147,7 @@ def detect_kind(chunks: Iterator[Chunk], text_column: str, max_bad_rows: int) ->
         for row in chunk.rows():
             try:
                 if isinstance(row, Row):
-                    return kind_of(row.value, text_column), chain(seen, chunks)
+                    return kind_of(renamed(row.value, columns), text_column), chain(seen, chunks)
             except ValueError:
                 pass
             num_bad += 1
@@ -165,32 +190,20 @@ def _batched(items: Iterator[Document]) -> Iterator[tuple[Document, ...]]:
         yield tuple(held)
 
 
-def _needed_columns(names: Sequence[str], text_column: str) -> list[str] | None:
+def _needed_columns(names: Sequence[str], text_column: str, named: Sequence[str]) -> list[str] | None:
     """The text and its flags alone where nothing else can be: other columns may be large. None is all of them."""
-    others = {name for shape in SHAPES if shape.kind != "text" for name in shape.columns} - {*ROW_FLAGS}
+    if named:
+        return [name for name in names if name in named]
+    others = {name for shape in SHAPES if shape is not TEXT for name in shape.columns} - {*ROW_FLAGS}
     if text_column not in names or others & set(names):
         return None
     return [text_column, *(name for name in ROW_FLAGS if name in names)]
 
 
-def _read_builtin(file: DataFile, text_column: str, before: int) -> Iterator[Chunk]:
+def _read_builtin(file: DataFile, before: int) -> Iterator[Chunk]:
     from minimind.builtin.corpus import builtin_rows
 
     values, first = builtin_rows(file.name.partition("://")[2]), 1
     while some := tuple(islice(values, TABLE_ROWS)):
         yield RowValues(file.name, before, first, some)
         first += len(some)
-
-
-def _table(read: Callable[[DataFile, Needed, int], Iterator[Chunk]]) -> "_Reader":
-    return lambda file, text_column, before: read(file, lambda names: _needed_columns(names, text_column), before)
-
-
-_Reader = Callable[[DataFile, str, int], Iterator[Chunk]]
-_READERS: Mapping[str, _Reader] = {
-    "parquet": _table(read_parquet),
-    "arrow": _table(read_arrow),
-    "csv": lambda file, text_column, before: read_csv(file, before),
-    "tsv": lambda file, text_column, before: read_csv(file, before),
-    "builtin": _read_builtin,
-}

@@ -1,9 +1,10 @@
 """What went in, what came out, and where the rest went: nothing is dropped without a name and a number."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-__all__ = ["Counts", "PrepareReport", "Progress"]
+__all__ = ["Counts", "PrepareReport", "Progress", "in_words"]
 
 
 @dataclass
@@ -29,6 +30,10 @@ class PrepareReport:
     lines:     of the files: documents read, bad rows and blank lines add up to them
     leaks:     texts of a validation source that are also in the training data
     sources:   name and size on the disk of each file
+    unlearnt:  answers that weigh nothing in the conversations that are kept or dropped, by the reason
+    unread:    columns, and keys of messages, that are not read, and how often each is there
+    may_matter:  those of them by whose name they could change what is learnt
+    unread_files:  what lies in the folders and is not read, by its ending
     """
 
     read: Counts = field(default_factory=Counts)
@@ -41,6 +46,10 @@ class PrepareReport:
     leaks: int = 0
     sources: list[dict[str, Any]] = field(default_factory=list)
     valid_sources: list[dict[str, Any]] = field(default_factory=list)
+    unlearnt: dict[str, int] = field(default_factory=dict)
+    unread: dict[str, int] = field(default_factory=dict)
+    may_matter: list[str] = field(default_factory=list)
+    unread_files: dict[str, int] = field(default_factory=dict)
 
     def count(self, place: str, counts: Counts) -> None:
         """Enter a document that goes to "train", to "valid", or is dropped for a reason."""
@@ -57,6 +66,23 @@ class PrepareReport:
             total.add(counts)
         assert total == self.read, (total, self.read)
         assert self.lines == self.read.documents + self.bad_rows + self.blank_lines, asdict(self)
+
+    def notes(self) -> Iterator[str]:
+        """What was left out, a line each, for whoever prepared it."""
+        for reason, counts in sorted(self.dropped.items()):
+            yield f"dropped {counts.documents:,} documents ({counts.tokens:,} tokens): {reason.replace('_', ' ')}"
+        if self.unlearnt:
+            yield f"not learnt: {in_words(self.unlearnt)}"
+        if self.unread_files:
+            yield f"files not read: {in_words(self.unread_files)}"
+        if self.may_matter:
+            shown = ", ".join(f"{name} ({self.unread[name]:,})" for name in self.may_matter)
+            yield f"warning: not read, though it could change what is learnt: {shown}"
+
+
+def in_words(counts: Mapping[str, int]) -> str:
+    """Names and numbers in a line."""
+    return ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items()))
 
 
 @dataclass(frozen=True)

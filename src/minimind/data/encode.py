@@ -4,20 +4,26 @@ Parsing, cleaning, encoding and hashing happen here, in any of several processes
 documents (copies, the split, the order) happens in `prepare.py`, in one.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from minimind.data.chunks import BadRow, Chunk, Row
 from minimind.data.clean import reason_to_drop
+from minimind.data.columns import renamed
 from minimind.data.corpus import RowKind, kind_of
 from minimind.data.dedup import document_hash, signature
+from minimind.data.learnt import Learn, reason_not_to_learn, with_weights
 from minimind.data.options import CleanConfig
 from minimind.data.split import is_chosen
 from minimind.errors import UserError
-from minimind.text.conversation import Conversation, Message, render, render_text
+from minimind.text.conversation import Conversation, render, render_text
+from minimind.text.flags import row_weight
+from minimind.text.rows import unread_keys
+from minimind.text.shapes import TEXT, find_shape, unread_columns
 from minimind.text.tokenizer import Tokenizer
 
 __all__ = ["EncodeSettings", "EncodedChunk", "EncodedDocument", "Encoder"]
@@ -25,13 +31,19 @@ __all__ = ["EncodeSettings", "EncodedChunk", "EncodedDocument", "Encoder"]
 
 @dataclass(frozen=True)
 class EncodeSettings:
-    """What a worker needs to know. has_signatures: near duplicates will be looked for."""
+    """What a worker needs to know.
+
+    has_signatures: near duplicates will be looked for
+    columns:        see `columns_by_name`
+    """
 
     kind: RowKind
     text_column: str
     clean: CleanConfig | None = None
     has_signatures: bool = False
     thinking_share: float = 1.0
+    learn: Learn = "all"
+    columns: Mapping[str, str] = field(default_factory=dict)
 
 
 class EncodedDocument(NamedTuple):
@@ -56,12 +68,18 @@ class EncodedDocument(NamedTuple):
 
 @dataclass(frozen=True)
 class EncodedChunk:
-    """The documents and the bad rows of a chunk, both in the order of their lines."""
+    """The documents and the bad rows of a chunk, both in the order of their lines.
+
+    unlearnt:  answers that weigh nothing, by the reason
+    unread:    columns, and keys of messages, that are not read: how often each is there
+    """
 
     documents: list[EncodedDocument]
     bad: list[BadRow]
     num_lines: int
     position: int
+    unlearnt: Counter[str] = field(default_factory=Counter)
+    unread: Counter[str] = field(default_factory=Counter)
 
 
 class Encoder:
@@ -74,19 +92,28 @@ class Encoder:
         if settings.has_signatures:
             signature("")
         self.tokenizer, self.settings = tokenizer, settings
+        self._unlearnt, self._unread = Counter[str](), Counter[str]()
         self._dtype = np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32
         self._token_sizes = np.array([len(token) for token in tokenizer.token_bytes], dtype=np.int64)
 
     def __call__(self, chunk: Chunk) -> EncodedChunk:
+        self._unlearnt, self._unread = Counter[str](), Counter[str]()
         rows = [self._checked(row) for row in chunk.rows()]
         good = [row for row in rows if isinstance(row, Row)]
         made = [*(self._texts(good) if self.settings.kind == "text" else self._conversations(good))]
         documents = [document for document in made if isinstance(document, EncodedDocument)]
         bad = [row for row in (*rows, *made) if isinstance(row, BadRow)]
-        return EncodedChunk(documents, sorted(bad, key=lambda row: row.line), chunk.num_lines, chunk.position)
+        bad.sort(key=lambda row: row.line)
+        return EncodedChunk(documents, bad, chunk.num_lines, chunk.position, self._unlearnt, self._unread)
 
     def _checked(self, row: Row | BadRow) -> Row | BadRow:
-        problem = self._problem(row) if isinstance(row, Row) else ""
+        if isinstance(row, BadRow):
+            return row
+        columns = self.settings.columns
+        row = Row(row.path, row.line, renamed(row.value, columns)) if columns else row
+        problem = self._problem(row)
+        if not problem and not columns and (len(row.value) > 1 or self.settings.kind == "conversation"):
+            self._count_unread(row.value)
         return BadRow(row.path, row.line, problem) if problem else row
 
     def _problem(self, row: Row) -> str:
@@ -99,7 +126,16 @@ class Encoder:
             found = kind_of(row.value, column)
         except ValueError as error:
             return str(error)
-        return "" if found == kind else f"holds a {found} where a {kind} is expected; prepare them apart"
+        if found == kind or (kind == "conversation" and find_shape(row.value, "conversation")):
+            return ""
+        return f"holds a {found} where a {kind} is expected; prepare them apart"
+
+    def _count_unread(self, value: Mapping[str, Any]) -> None:
+        column, is_text = self.settings.text_column, self.settings.kind == "text"
+        shape = TEXT if is_text else find_shape(value, "conversation")
+        self._unread.update(unread_columns(value, shape, column))
+        if not is_text:
+            self._unread.update(f"message.{key}" for key in unread_keys(value))
 
     def _texts(self, rows: list[Row]) -> Iterator[EncodedDocument | BadRow]:
         texts = [row.value[self.settings.text_column] for row in rows]
@@ -112,7 +148,7 @@ class Encoder:
                 yield BadRow(row.path, row.line, ids)
                 continue
             array = np.array([*self.tokenizer.text_start, *ids, self.tokenizer.eos_id], dtype=self._dtype)
-            reason = "" if text.strip() else "empty"
+            reason = "empty" if not text.strip() else "" if row_weight(row.value) else "not_to_be_learnt"
             yield self._document(text, text, reason, array, None, len(text.encode()))
 
     def _ids_or_reason(self, text: str) -> list[int] | str:
@@ -126,6 +162,7 @@ class Encoder:
             where = f"{row.path}:{row.line}"
             try:
                 conversation = self._mixed(Conversation.parse(row.value, where))
+                conversation, unlearnt = with_weights(conversation, self.settings.learn)
                 rendered = render(conversation, self.tokenizer)
             except UserError as error:
                 yield BadRow(row.path, row.line, str(error).removeprefix(f"{where}: "))
@@ -135,7 +172,8 @@ class Encoder:
             assert (weights == rendered.weights).all(), "weights on the disk are 0 or 1"
             size = int(self._token_sizes[ids[weights == 1]].sum())
             said = "\n".join(message.content for message in conversation.messages)
-            reason = "" if any(map(_is_answer, conversation.messages)) else "no_answer"
+            self._unlearnt.update(unlearnt)
+            reason = reason_not_to_learn(conversation)
             yield self._document(render_text(conversation), said, reason, ids, weights, size)
 
     def _mixed(self, conversation: Conversation) -> Conversation:
@@ -155,9 +193,3 @@ class Encoder:
             reason = reason_to_drop(said, settings.clean)
         minhash = signature(text) if settings.has_signatures and not reason else None
         return EncodedDocument(document_hash(text), reason, ids, weights, num_bytes, len(text), minhash)
-
-
-def _is_answer(message: Message) -> bool:
-    """Does the assistant say anything? An empty answer has the weight of its end, and teaches silence."""
-    said = message.content.strip() or message.reasoning_content.strip() or message.tool_calls
-    return message.role == "assistant" and bool(said)

@@ -15,17 +15,18 @@ import select
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from minimind.data.counts import in_words
 from minimind.data.hub import HUB_PREFIX, Hub, HuggingFaceHub, find_on_hub
 from minimind.data.not_text import what_it_is
 from minimind.errors import DataError
 
-__all__ = ["ACCEPTED", "ByteStream", "DataFile", "find_files", "in_words", "require", "total_size"]
+__all__ = ["ACCEPTED", "ByteStream", "DataFile", "find_files", "require", "total_size"]
 
 FORMATS = {
     **dict.fromkeys((".jsonl", ".ndjson", ".jsonlines", ".json"), "json"),
@@ -169,11 +170,6 @@ def find_files(
     if unread is None and counted:
         print(f"note: not read: {in_words(counted)}", file=sys.stderr)
     return found
-
-
-def in_words(counts: Mapping[str, int]) -> str:
-    """Names and numbers in a line."""
-    return ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items()))
 
 
 def total_size(files: Sequence[DataFile]) -> int | None:

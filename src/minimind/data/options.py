@@ -2,7 +2,11 @@
 
 from typing import Literal
 
+from pydantic import field_validator
+
 from minimind.config import Config, option
+from minimind.data.columns import columns_by_name
+from minimind.data.learnt import Learn
 
 __all__ = ["CleanConfig", "DedupConfig", "PrepareOptions"]
 
@@ -34,6 +38,11 @@ class PrepareOptions(Config):
     )
     kind: Literal["auto", "text", "conversation"] = option("auto", "What rows hold; auto looks at the first one.")
     text_column: str = option("text", "The column of a row that holds its text.")
+    columns: list[str] = option(
+        [],
+        "Of rows in no known shape: which column is which, such as prompt=question answer=reply. Others are not read.",
+    )
+    learn: Learn = option("all", "Of a conversation: learn all answers, or the last alone, the others being context.")
     max_bad_rows: int = option(0, "How many broken rows may be skipped.", ge=0)
     thinking_share: float = option(
         1.0, "Share of conversations that keep their reasoning; the others teach to answer at once.", ge=0, le=1
@@ -41,3 +50,9 @@ class PrepareOptions(Config):
     clean: CleanConfig | None = option(None, "Drop documents that are no prose.")
     dedup: DedupConfig | None = option(None, "Drop documents that came before.")
     workers: int = option(0, "Processes that encode; 0 is one for each core.", kind="free", ge=0)
+
+    @field_validator("columns")
+    @classmethod
+    def _names_columns(cls, words: list[str]) -> list[str]:
+        columns_by_name(words)
+        return words

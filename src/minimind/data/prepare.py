@@ -8,12 +8,14 @@
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
 from minimind.data.chunks import BadRow
+from minimind.data.columns import columns_by_name
 from minimind.data.corpus import BadRows, RowKind, detect_kind, read_chunks
 from minimind.data.counts import Counts, PrepareReport, Progress
 from minimind.data.encode import EncodedChunk, EncodedDocument, EncodeSettings
@@ -25,6 +27,7 @@ from minimind.data.split import Sorter
 from minimind.data.workers import encode_chunks
 from minimind.errors import CheckpointError, DataError
 from minimind.storage.folder import has_manifest, write_folder
+from minimind.text.shapes import may_matter
 from minimind.text.tokenizer import Tokenizer
 
 __all__ = ["BAD_ROWS", "prepare"]
@@ -49,7 +52,8 @@ def prepare(
     Errors:   DataError for a source that cannot be read, a bad row too many, a disk that is full, or nothing left.
     """
     options, out = options or PrepareOptions(), Path(out)
-    train, valid = find_files(sources), find_files(options.valid)
+    unread_files: Counter[str] = Counter()
+    train, valid = (find_files(some, unread=unread_files) for some in (sources, options.valid))
     _check_target(out, [*train, *valid])
     reports: list[PrepareReport] = []
 
@@ -57,6 +61,7 @@ def prepare(
 
     def fill(folder: Path) -> None:
         with closing(_Preparation(tokenizer, options, folder, observe)) as preparation:
+            preparation.report.unread_files = dict(unread_files)
             try:
                 reports.append(preparation.run(train, valid))
             except OSError as error:
@@ -84,6 +89,8 @@ class _Preparation:
         self.bad_rows = BadRows(options.max_bad_rows, self._log)
         self.kind: RowKind | None = None if options.kind == "auto" else options.kind
         self.report = PrepareReport()
+        self.columns = columns_by_name(options.columns)
+        self.unlearnt, self.unread = Counter[str](), Counter[str]()
         self.writers: dict[str, ShardWriter] = {}
 
     def run(self, train: list[DataFile], valid: list[DataFile]) -> PrepareReport:
@@ -93,6 +100,8 @@ class _Preparation:
         self._read(train, is_given_valid=False, start=total_size(valid) or 0, total=total)
         self.report.bad_rows, self.report.leaks = self.bad_rows.count, self.sorter.leaks
         self.report.sources, self.report.valid_sources = _describe(train), _describe(valid)
+        self.report.unlearnt, self.report.unread = (dict(sorted(c.items())) for c in (self.unlearnt, self.unread))
+        self.report.may_matter = [name for name in self.report.unread if may_matter(name, self.kind or "text")]
         self.report.check()
         self._require_documents()
         settings = self.options.model_dump(mode="json", exclude={"workers"})
@@ -106,12 +115,17 @@ class _Preparation:
 
     def _read(self, files: list[DataFile], *, is_given_valid: bool, start: int, total: int | None) -> None:
         options = self.options
-        chunks = read_chunks(files, text_column=options.text_column)
+        chunks = read_chunks(files, text_column=options.text_column, columns=self.columns)
         if self.kind is None and files:
-            self.kind, chunks = detect_kind(chunks, options.text_column, options.max_bad_rows)
-        has_near = options.dedup is not None and options.dedup.near
+            self.kind, chunks = detect_kind(chunks, options.text_column, options.max_bad_rows, self.columns)
         settings = EncodeSettings(
-            self.kind or "text", options.text_column, options.clean, has_near, options.thinking_share
+            self.kind or "text",
+            options.text_column,
+            options.clean,
+            has_signatures=options.dedup is not None and options.dedup.near,
+            thinking_share=options.thinking_share,
+            learn=options.learn,
+            columns=self.columns,
         )
         with closing(encode_chunks(chunks, self.tokenizer, settings, options.workers)) as encoded:
             for chunk in encoded:
@@ -123,6 +137,8 @@ class _Preparation:
     def _take(self, chunk: EncodedChunk, is_given_valid: bool) -> None:
         for bad in chunk.bad:
             self.bad_rows.add(bad)
+        self.unlearnt += chunk.unlearnt
+        self.unread += chunk.unread
         self.report.lines += chunk.num_lines
         self.report.blank_lines += chunk.num_lines - len(chunk.documents) - len(chunk.bad)
         for document in chunk.documents:

@@ -97,8 +97,8 @@ def _print_summary(config: PrepareConfig, report: "PrepareReport", tokenizer: "T
     speed = f", {size / 1e6 / seconds:.1f} MB/s" if size else ""
     print(f"read {report.read.documents:,} documents from {len(files):,} files in {seconds:.1f} s{speed}")
     Console(width=100).print(_table(config, report, tokenizer))
-    for reason, counts in sorted(report.dropped.items()):
-        print(f"dropped {counts.documents:,} documents ({counts.tokens:,} tokens): {reason.replace('_', ' ')}")
+    for note in report.notes():
+        print(note)
     if report.bad_rows:
         print(f"skipped {report.bad_rows:,} bad rows: {config.out / BAD_ROWS}")
     if report.leaks:

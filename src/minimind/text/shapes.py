@@ -18,6 +18,7 @@ __all__ = [
     "ROW_FLAGS",
     "SHAPES",
     "SYSTEMS",
+    "TEXT",
     "Kind",
     "RowShape",
     "find_shape",
@@ -101,14 +102,16 @@ def _turn(name: str, known_from: str, question: str, answer: str, *reads: str) -
 _BESIDE_MESSAGES = (*SYSTEMS, *TOOLS, *ROW_FLAGS)
 _PAIR = (*PROMPTS, *INPUTS, *SYSTEMS, *TOOLS, *MESSAGE_LISTS, "history")
 
+# The name of its column is an option, so `shape_of` looks for it by hand.
+TEXT = RowShape("text", "text", "any corpus", ("text",), ROW_FLAGS)
+
 SHAPES: tuple[RowShape, ...] = (
     RowShape("judged answers", "judged", "KTO: TRL, LLaMA-Factory, ms-swift", (), is_it=_is_judged),
     RowShape("judged steps", "judged", "TRL's stepwise supervision", ("completions", "labels"), is_it=_is_stepwise),
     RowShape("messages", "conversation", "OpenAI, Hugging Face, MiniMind, ShareGPT, Capybara", (),
           (*MESSAGE_LISTS, *_BESIDE_MESSAGES), is_it=_has_messages),
     _turn("Alpaca", "Stanford Alpaca, LLaMA-Factory", "instruction", "output", "input"),
-    # The name of the column of text is an option, so its shape is looked for by hand in `shape_of`.
-    RowShape("text", "text", "any corpus", ("text",), ROW_FLAGS),
+    TEXT,
     RowShape("OpenAI preference", "pair", "OpenAI", ("input", "preferred_output", "non_preferred_output")),
     RowShape("pair", "pair", "TRL, HH-RLHF, Intel, argilla, LLaMA-Factory", ("chosen", "rejected"), _PAIR),
     RowShape("argilla pair", "pair", "argilla", ("chosen_response", "rejected_response"), _PAIR),
@@ -172,9 +175,8 @@ def find_shape(row: Mapping[str, Any], *kinds: Kind) -> RowShape | None:
 def unread_columns(row: Mapping[str, Any], shape: RowShape | None, text_column: str = "text") -> Iterator[str]:
     """The columns that say something and are not read as this shape is."""
     columns = shape.columns if shape else frozenset()
-    for name in row.keys() - columns:
-        if name != text_column or (shape and shape.kind != "text"):
-            yield name
+    is_text = shape is not None and shape.kind == "text"
+    return (name for name in row.keys() - columns if not (is_text and name == text_column))
 
 
 def may_matter(name: str, kind: Kind) -> bool:
