@@ -253,3 +253,20 @@ def test_real_pairs_are_read_without_a_bad_row(name: str, shared: Path, tokenize
         assert side.weights[-1] == 1 and side.ids[-1] == tokenizer.eos_id and side.weights[0] == 0
     first = pairs.rows[0].ids
     assert np.array_equal(first[:3], pairs.rows[1].ids[:3])
+
+
+def test_pairs_flagged_off_are_dropped_and_columns_that_could_matter_are_named(
+    write_rows: WriteRows, tokenizer: Tokenizer
+) -> None:
+    row = {"prompt": "the cat", "chosen": "sat", "rejected": "sun", "id": 1, "margin_mask": 2}
+    off = {**row, "chosen": [{"role": "assistant", "content": "mat", "weight": 0}]}
+    pairs = read_pairs([write_rows("pairs.jsonl", [row, off, {**row, "weight": 0}])], tokenizer, context=64)
+    assert len(pairs) == 1 and pairs.dropped == {"not_to_be_learnt": 2} and pairs.unread == {"margin_mask": 3}
+
+
+def test_columns_of_pairs_are_read_by_the_names_they_are_given(write_rows: WriteRows, tokenizer: Tokenizer) -> None:
+    rows = [{"prompt": "the cat", "chosen": "sat", "rejected": "sun"}]
+    other = [{"frage": "the cat", "gut": "sat", "schlecht": "sun"}]
+    columns = {"prompt": "frage", "chosen": "gut", "rejected": "schlecht"}
+    found = read_pairs([write_rows("b.jsonl", other)], tokenizer, context=64, columns=columns)
+    assert found.fingerprint == read_pairs([write_rows("a.jsonl", rows)], tokenizer, context=64).fingerprint

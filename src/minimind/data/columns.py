@@ -1,13 +1,24 @@
 """Columns by the names that the reader gives them: `prompt=question answer=reply`, for rows of no known shape."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator
 
 from minimind.text.shapes import SHAPES
 
-__all__ = ["columns_by_name", "renamed"]
+__all__ = ["ColumnNames", "columns_by_name", "renamed"]
 
 NAMES = frozenset(name for shape in SHAPES for name in shape.columns)
+
+
+def _checked(words: list[str]) -> list[str]:
+    columns_by_name(words)
+    return words
+
+
+# The type of an option with such names.
+ColumnNames = Annotated[list[str], AfterValidator(_checked)]
 
 
 def columns_by_name(words: Iterable[str]) -> dict[str, str]:

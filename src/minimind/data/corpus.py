@@ -23,7 +23,18 @@ from minimind.errors import DataError
 from minimind.text.rows import is_message
 from minimind.text.shapes import MESSAGE_LISTS, ROW_FLAGS, SHAPES, TEXT, Kind, present, shape_of
 
-__all__ = ["BadRow", "BadRows", "Row", "RowKind", "detect_kind", "kind_of", "read_chunks", "read_rows"]
+__all__ = [
+    "NO_COLUMNS",
+    "OTHERS",
+    "BadRow",
+    "BadRows",
+    "Row",
+    "RowKind",
+    "detect_kind",
+    "kind_of",
+    "read_chunks",
+    "read_rows",
+]
 
 RowKind = Literal["text", "conversation"]
 NO_COLUMNS: Mapping[str, str] = {}

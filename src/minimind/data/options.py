@@ -2,10 +2,8 @@
 
 from typing import Literal
 
-from pydantic import field_validator
-
 from minimind.config import Config, option
-from minimind.data.columns import columns_by_name
+from minimind.data.columns import ColumnNames
 from minimind.data.learnt import Learn
 
 __all__ = ["CleanConfig", "DedupConfig", "PrepareOptions"]
@@ -38,7 +36,7 @@ class PrepareOptions(Config):
     )
     kind: Literal["auto", "text", "conversation"] = option("auto", "What rows hold; auto looks at the first one.")
     text_column: str = option("text", "The column of a row that holds its text.")
-    columns: list[str] = option(
+    columns: ColumnNames = option(
         [],
         "Of rows in no known shape: which column is which, such as prompt=question answer=reply. Others are not read.",
     )
@@ -50,9 +48,3 @@ class PrepareOptions(Config):
     clean: CleanConfig | None = option(None, "Drop documents that are no prose.")
     dedup: DedupConfig | None = option(None, "Drop documents that came before.")
     workers: int = option(0, "Processes that encode; 0 is one for each core.", kind="free", ge=0)
-
-    @field_validator("columns")
-    @classmethod
-    def _names_columns(cls, words: list[str]) -> list[str]:
-        columns_by_name(words)
-        return words

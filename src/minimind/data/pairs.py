@@ -1,17 +1,15 @@
 """Preference pairs from files: two answers to one prompt, of which somebody liked the first better.
 
-    {"chosen": [messages], "rejected": [messages]}
-    {"prompt": text or messages, "chosen": text or messages, "rejected": text or messages}
-
-Both sides are rendered as any conversation is, and only the last answer has weight. A pair compares two answers to
-the same question, so both prompts must be the same ids. What cannot teach (equal answers, an empty one, one longer than
-the context) is dropped and counted. `pair_source.py` makes batches of the rest.
+`text/shapes.py` has the shapes of rows and `pair_rows.py` takes them apart. Both sides are rendered as any conversation
+is, and only the last answer has weight. A pair compares two answers to the same question, so both prompts must be the
+same ids. What cannot teach (equal answers, an empty one, one longer than the context) is dropped and counted.
+`pair_source.py` makes batches of the rest.
 """
 
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,12 +17,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minimind.data.chunks import BadRow, Row
-from minimind.data.corpus import BadRows, read_chunks
+from minimind.data.columns import renamed
+from minimind.data.corpus import NO_COLUMNS, BadRows, read_chunks
 from minimind.data.dedup import document_hash
 from minimind.data.files import find_files
+from minimind.data.learnt import says_something
+from minimind.data.pair_rows import pair_of_conversations
 from minimind.data.split import is_chosen
 from minimind.errors import DataError, UserError
-from minimind.text.conversation import Conversation, Message, render, render_prompt, render_text
+from minimind.text.conversation import Conversation, render, render_prompt, render_text
+from minimind.text.flags import row_weight
+from minimind.text.rows import unread_keys
+from minimind.text.shapes import find_shape, may_matter, unread_columns
 from minimind.text.tokenizer import Tokenizer
 
 __all__ = ["Pairs", "Side", "read_pairs", "split_pairs"]
@@ -43,12 +47,14 @@ class Pairs:
 
     prompt_hashes: of each pair's prompt, see `document_hash`
     dropped:       why pairs were left out, and how many
+    unread:        columns, and keys of messages, that are not read though they could matter: how often each is there
     """
 
     rows: Sequence[Side]
     prompt_hashes: Sequence[bytes]
     dropped: Mapping[str, int] = field(default_factory=dict)
     bad_rows: int = 0
+    unread: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.prompt_hashes)
@@ -72,22 +78,26 @@ def read_pairs(
     tokenizer: Tokenizer,
     *,
     context: int,
+    columns: Mapping[str, str] = NO_COLUMNS,
     max_bad_rows: int = 0,
     observe: Callable[[BadRow], None] = lambda bad: None,
 ) -> Pairs:
     """All pairs of the sources, in order.
 
     context: a pair with a side of more positions is dropped, for half an answer is not what was judged
+    columns: see `columns_by_name`
     observe: told each bad row that `max_bad_rows` allows
     Errors:  DataError for a file that cannot be read, at the first bad row over the limit, or when no pair is left
     """
-    rows, hashes, dropped = [], [], Counter()
+    rows, hashes, dropped, unread = [], [], Counter(), Counter()
     bad_rows = BadRows(max_bad_rows, observe)
-    for item in _read_rows(sources):
+    for item in _read_rows(sources, columns):
         try:
             pair = _pair(item.value, tokenizer) if isinstance(item, Row) else item
         except UserError as error:
             pair = BadRow(item.path, item.line, str(error))
+        if isinstance(item, Row) and not columns:
+            unread.update(_unread(item.value))
         if isinstance(pair, BadRow):
             bad_rows.add(pair)
         elif reason := pair.reason_to_drop(context):
@@ -99,7 +109,7 @@ def read_pairs(
         reasons = ", ".join(f"{name} {count:,}" for name, count in dropped.items()) or "no pair read"
         names = ", ".join(map(str, sources)) if isinstance(sources, Sequence) else "the sources"
         raise DataError(f"{names}: no pair is left to learn from: {reasons}, {bad_rows.count:,} bad rows")
-    return Pairs(rows, hashes, dict(dropped), bad_rows.count)
+    return Pairs(rows, hashes, dict(dropped), bad_rows.count, dict(unread))
 
 
 def split_pairs(pairs: Pairs, valid_fraction: float) -> tuple[Pairs, Pairs]:
@@ -111,12 +121,18 @@ def split_pairs(pairs: Pairs, valid_fraction: float) -> tuple[Pairs, Pairs]:
 def _chosen(pairs: Pairs, which: Sequence[bool]) -> Pairs:
     numbers = [number for number, is_in in enumerate(which) if is_in]
     rows = [pairs.rows[row] for number in numbers for row in (2 * number, 2 * number + 1)]
-    return Pairs(rows, [pairs.prompt_hashes[number] for number in numbers], pairs.dropped, pairs.bad_rows)
+    return Pairs(rows, [pairs.prompt_hashes[number] for number in numbers], pairs.dropped, pairs.bad_rows, pairs.unread)
 
 
-def _read_rows(sources: Iterable[str | Path]) -> Iterator[Row | BadRow]:
-    for chunk in read_chunks(find_files(sources)):
-        yield from chunk.rows()
+def _read_rows(sources: Iterable[str | Path], columns: Mapping[str, str]) -> Iterator[Row | BadRow]:
+    for chunk in read_chunks(find_files(sources), columns=columns):
+        for row in chunk.rows():
+            yield Row(row.path, row.line, renamed(row.value, columns)) if isinstance(row, Row) else row
+
+
+def _unread(row: Mapping[str, Any]) -> Iterator[str]:
+    columns = unread_columns(row, find_shape(row, "pair"))
+    yield from (name for name in (*columns, *unread_keys(row)) if may_matter(name, "pair"))
 
 
 @dataclass(frozen=True)
@@ -125,11 +141,14 @@ class _Pair:
     rejected: Side
     prompt_hash: bytes
     is_empty: bool
+    weight: int
 
     def reason_to_drop(self, context: int) -> str:
         """Why the pair cannot teach, or ""."""
         if self.is_empty:
             return "empty_answer"
+        if not self.weight:
+            return "not_to_be_learnt"
         if np.array_equal(self.chosen.ids, self.rejected.ids):
             return "equal_answers"
         # A row of n ids has n − 1 positions, each with the next id as its target.
@@ -138,42 +157,18 @@ class _Pair:
 
 def _pair(row: Mapping[str, Any], tokenizer: Tokenizer) -> _Pair:
     """Errors: UserError that says what is wrong with the row."""
-    conversations = [_conversation(row, name) for name in ("chosen", "rejected")]
-    _require_same_prompt(*conversations)
-    prompt, answers = conversations[0].messages[:-1], [each.messages[-1] for each in conversations]
-    chosen, rejected = (_side(conversation, tokenizer) for conversation in conversations)
-    text = render_text(Conversation(prompt, conversations[0].tools))
-    return _Pair(chosen, rejected, document_hash(text), not all(map(_says_something, answers)))
-
-
-def _conversation(row: Mapping[str, Any], name: str) -> Conversation:
-    """One side with the prompt before it, from either shape."""
-    if row.get(name) is None:
-        keys = ", ".join(map(repr, list(row)[:10])) or "none"
-        raise DataError(f"has no {name!r}; expected 'chosen' and 'rejected', got the keys {keys}")
-    side = _messages(row[name], "assistant")
-    # Some sets repeat the prompt in front of each answer, although they have it in a column of its own.
-    is_answer = Conversation.parse({"messages": side}, name).messages[0].role == "assistant"
-    messages = [*_messages(row.get("prompt"), "user"), *side] if is_answer else side
-    kept = {key: row[key] for key in ("tools", "system") if row.get(key)}
-    conversation = Conversation.parse({"messages": messages, **kept}, name)
-    if len(conversation.messages) < 2 or conversation.messages[-1].role != "assistant":
-        roles = ", ".join(message.role for message in conversation.messages)
-        raise DataError(f"{name} has the roles {roles}; expected a prompt and an answer of the assistant at the end")
-    return conversation
-
-
-def _messages(value: Any, role: str) -> list[Any]:
-    """Messages as they stand, or a text as one message of `role`."""
-    if isinstance(value, str):
-        return [{"role": role, "content": value}] if value else []
-    if value is None:
-        return []
-    return value if isinstance(value, list) else [value]
+    sides = pair_of_conversations(row)
+    _require_same_prompt(*sides)
+    prompt, answers = sides[0].messages[:-1], [each.messages[-1] for each in sides]
+    chosen, rejected = (_side(conversation, tokenizer) for conversation in sides)
+    text = render_text(Conversation(prompt, sides[0].tools))
+    weight = min(row_weight(row), *(answer.weight for answer in answers))
+    return _Pair(chosen, rejected, document_hash(text), not all(map(says_something, answers)), weight)
 
 
 def _require_same_prompt(chosen: Conversation, rejected: Conversation) -> None:
-    ours, theirs = chosen.messages[:-1], rejected.messages[:-1]
+    # Which earlier answers are flagged off says nothing of the last one.
+    ours, theirs = ([replace(message, weight=1) for message in side.messages[:-1]] for side in (chosen, rejected))
     if chosen.tools != rejected.tools or ours != theirs:
         first = next((at for at, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), None)
         place = "in their tools" if ours == theirs else "in length" if first is None else f"at message {first + 1}"
@@ -187,14 +182,10 @@ def _require_same_prompt(chosen: Conversation, rejected: Conversation) -> None:
 
 def _side(conversation: Conversation, tokenizer: Tokenizer) -> Side:
     """Rendered, with weight on the last answer alone; what comes after its end is left out."""
-    rendered = render(conversation, tokenizer)
     *prompt, answer = conversation.messages
+    rendered = render(replace(conversation, messages=(*prompt, replace(answer, weight=1))), tokenizer)
     start = len(render_prompt(prompt, conversation.tools, tokenizer, thinking=bool(answer.reasoning_content)))
     weights = np.array(rendered.weights, dtype=np.float32)
     weights[:start] = 0
     end = int(np.flatnonzero(weights)[-1]) + 1
     return Side(np.array(rendered.ids[:end], dtype=np.uint32), weights[:end])
-
-
-def _says_something(message: Message) -> bool:
-    return bool(message.content.strip() or message.reasoning_content.strip() or message.tool_calls)

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 
 from minimind.config import REQUIRED, Config, option
+from minimind.data.columns import ColumnNames, columns_by_name
+from minimind.data.counts import in_words
 from minimind.data.pair_source import PairSource, collate_pairs, load_reference, reference_logprobs, save_reference
 from minimind.data.pairs import Pairs, read_pairs, split_pairs
 from minimind.interfaces import Batch
@@ -43,6 +45,11 @@ class PairConfig(Config):
     )
     context: int = option(1024, "A pair with a longer side is dropped, and counted.", kind="data", ge=2)
     batch_pairs: int = option(16, "Pairs of a step, over all ranks.", kind="data", ge=1)
+    columns: ColumnNames = option(
+        [],
+        "Of rows in no known shape: which column is which, such as prompt=question chosen=good rejected=bad.",
+        kind="data",
+    )
     max_bad_rows: int = option(0, "How many broken rows may be skipped.", kind="data", ge=0)
 
 
@@ -124,10 +131,13 @@ def _read(data: PairConfig, tokenizer: Tokenizer) -> tuple[Pairs, Pairs]:
     """Pairs to learn from and to validate on; what was left out is told."""
 
     def read(sources: list[str]) -> Pairs:
-        found = read_pairs(sources, tokenizer, context=data.context, max_bad_rows=data.max_bad_rows)
+        columns = columns_by_name(data.columns)
+        found = read_pairs(sources, tokenizer, context=data.context, columns=columns, max_bad_rows=data.max_bad_rows)
         left_out = {**found.dropped, **({"bad rows": found.bad_rows} if found.bad_rows else {})}
         if left_out:
             print(f"left out of {', '.join(sources)}: {', '.join(f'{name} {n:,}' for name, n in left_out.items())}")
+        if found.unread:
+            print(f"warning: not read, though it could change what is learnt: {in_words(found.unread)}")
         return found
 
     pairs = read(data.source)

@@ -14,7 +14,7 @@ from minimind.text.flags import row_weight, weight_of
 from minimind.text.rows import from_json, raw_messages
 from minimind.text.shapes import REASONING, present
 
-__all__ = ["Conversation", "Message", "ToolCall"]
+__all__ = ["ROLES", "Conversation", "Message", "ToolCall"]
 
 # Names of roles in OpenAI's, ShareGPT's, ms-swift's and MiniMind's data, and what each is to us.
 ROLES = {

@@ -16,7 +16,7 @@ from minimind.text.shapes import MESSAGE_LISTS, REASONING, SYSTEMS, TOOLS, RowSh
 __all__ = ["RawMessage", "dialogue", "from_json", "is_message", "raw_messages", "said_in", "unread_keys"]
 
 # Anthropic's layout of a dialogue in one text, as HH-RLHF has it.
-_HUMAN = "\n\nHuman:"
+_HUMAN, _ASSISTANT = "\n\nHuman:", "\n\nAssistant:"
 _SPEAKERS = re.compile(r"\n\n(Human|Assistant):")
 # What is read of a message, or is there to tell messages apart.
 _SAID = ("role", "from", "content", "value", "text", "refusal", "tool_calls", "function_call")
@@ -52,7 +52,9 @@ def raw_messages(row: Mapping[str, Any], where: str) -> list[RawMessage]:
 def said_in(value: Any, role: str) -> list[Any]:
     """Messages as they stand, or a text as one message of `role`; texts in Anthropic's layout are taken apart."""
     if isinstance(value, str):
-        return dialogue(value) if value.startswith(_HUMAN) else [{"role": role, "content": value}]
+        whole = f"\n\n{value.lstrip()}"
+        is_dialogue = value.startswith(_HUMAN) or (whole.startswith(_HUMAN) and _ASSISTANT in value)
+        return dialogue(whole) if is_dialogue else [{"role": role, "content": value}]
     if isinstance(value, list) and (not value or is_message(value[0])):
         return value
     return [value] if is_message(value) else [{"role": role, "content": value}]

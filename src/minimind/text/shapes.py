@@ -100,7 +100,7 @@ def _turn(name: str, known_from: str, question: str, answer: str, *reads: str) -
 
 
 _BESIDE_MESSAGES = (*SYSTEMS, *TOOLS, *ROW_FLAGS)
-_PAIR = (*PROMPTS, *INPUTS, *SYSTEMS, *TOOLS, *MESSAGE_LISTS, "history")
+_PAIR = (*PROMPTS, *INPUTS, *SYSTEMS, *TOOLS, *MESSAGE_LISTS, *ROW_FLAGS, "history")
 
 # The name of its column is an option, so `shape_of` looks for it by hand.
 TEXT = RowShape("text", "text", "any corpus", ("text",), ROW_FLAGS)
@@ -112,7 +112,7 @@ SHAPES: tuple[RowShape, ...] = (
           (*MESSAGE_LISTS, *_BESIDE_MESSAGES), is_it=_has_messages),
     _turn("Alpaca", "Stanford Alpaca, LLaMA-Factory", "instruction", "output", "input"),
     TEXT,
-    RowShape("OpenAI preference", "pair", "OpenAI", ("input", "preferred_output", "non_preferred_output")),
+    RowShape("OpenAI preference", "pair", "OpenAI", ("input", "preferred_output", "non_preferred_output"), ROW_FLAGS),
     RowShape("pair", "pair", "TRL, HH-RLHF, Intel, argilla, LLaMA-Factory", ("chosen", "rejected"), _PAIR),
     RowShape("argilla pair", "pair", "argilla", ("chosen_response", "rejected_response"), _PAIR),
     RowShape("messages and rejected answer", "pair", "ms-swift", ("rejected_response",), _PAIR, is_it=_has_messages),
