@@ -1,40 +1,19 @@
 """Packed = separate: a document in a row with others is computed as if it were alone."""
 
-from typing import Any
-
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.tiny import EXPERTS, SHAPE, random_model, random_tokens
 from torch import Tensor
 
-from minimind.model import ModelConfig, Transformer
+from minimind.model import Transformer
 
-SHAPE: dict[str, Any] = {
-    "vocab_size": 300,
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "intermediate_size": 48,
-}
-DENSE: dict[str, Any] = {}
-MIXTURE: dict[str, Any] = {"num_experts": 4, "moe_intermediate_size": 24, "num_experts_per_tok": 2}
 ROWS, TIME = 2, 24
 
 
-def random_model(changes: dict[str, Any]) -> Transformer:
-    torch.manual_seed(0)
-    model = Transformer(ModelConfig(**{**SHAPE, **changes}))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(std=0.2).add_(1.0 if parameter.ndim == 1 else 0.0)
-    return model
-
-
-MODELS = {"dense": random_model(DENSE), "mixture": random_model(MIXTURE)}
-TOKENS = torch.randint(0, SHAPE["vocab_size"], (ROWS, TIME), generator=torch.Generator().manual_seed(1))
+MODELS = {"dense": random_model(), "mixture": random_model(**EXPERTS)}
+TOKENS = random_tokens(ROWS, TIME)
 
 
 @st.composite
@@ -76,7 +55,7 @@ def test_changing_one_document_changes_no_bit_of_another(
 ) -> None:
     changed = data.draw(st.integers(0, len(lengths) - 1))
     tokens = TOKENS.clone()
-    tokens.flatten().split(lengths)[changed].add_(1).remainder_(SHAPE["vocab_size"])
+    tokens.flatten().split(lengths)[changed].add_(1).remainder_(SHAPE.vocab_size)
     with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
         before = packed_logits(MODELS["dense"], TOKENS, lengths)
         after = packed_logits(MODELS["dense"], tokens, lengths)
@@ -88,7 +67,7 @@ def test_changing_one_document_changes_no_bit_of_another(
 def test_in_a_mixture_another_document_moves_logits_by_rounding_alone(lengths: tuple[int, ...]) -> None:
     """How many tokens an expert gets decides the shape of its product, and so the order of its sums."""
     tokens = TOKENS.clone()
-    tokens.flatten()[: lengths[0]].add_(1).remainder_(SHAPE["vocab_size"])
+    tokens.flatten()[: lengths[0]].add_(1).remainder_(SHAPE.vocab_size)
     before = packed_logits(MODELS["mixture"], TOKENS, lengths)
     after = packed_logits(MODELS["mixture"], tokens, lengths)
     for one, other in zip(before[1:], after[1:], strict=True):

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from tests.stages.tiny_runs import REWARDS, policy_options, write_rows
+from tests.stages.tiny_runs import REWARDS, policy_options
+from tests.tiny import random_model, write_rows
 
 import minimind
 from minimind.cli import main
 from minimind.data.prepare import PrepareOptions, prepare
-from minimind.model import ModelConfig, Transformer
 from minimind.storage.checkpoint import save_checkpoint
 from minimind.storage.run import RunReader
 from minimind.text.tokenizer import Tokenizer
@@ -33,13 +32,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model, its teacher, and something to learn for each stage."""
     folder = tmp_path_factory.mktemp("processes")
     tokenizer = Tokenizer.train(["what is one plus two? the answer is three. 1 2 3 4 5 6 7 8 9 0 " * 9], 316)
-    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
     for seed, name in enumerate(("model", "teacher")):
-        torch.manual_seed(seed)
-        model = Transformer(ModelConfig(vocab_size=316, head_dim=8, intermediate_size=64, **shape))
-        for parameter in model.parameters():
-            torch.nn.init.normal_(parameter.data, std=0.2)
-        save_checkpoint(folder / name, model, tokenizer)
+        save_checkpoint(folder / name, random_model(seed, vocab_size=316), tokenizer)
     asked = [[{"role": "user", "content": f"what is {number} plus one?"}] for number in range(9)]
     said = [[{"role": "assistant", "content": text}] for text in ("the answer is three", "one plus one")]
     write_rows(folder / "pairs.jsonl", [{"chosen": a + said[0], "rejected": a + said[1]} for a in asked])

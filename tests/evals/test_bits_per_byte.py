@@ -4,11 +4,12 @@ import math
 
 import pytest
 import torch
+from tests.tiny import random_model
 
 from minimind.errors import DataError
 from minimind.evals import log_likelihood as module
 from minimind.evals.bits_per_byte import bits_per_byte, cut_documents
-from minimind.model import ModelConfig, Transformer
+from minimind.model import Transformer
 from minimind.text.tokenizer import Tokenizer
 
 TEXTS = ["the cat sat on the mat", "a dog", "春天来了，花开了。", "the dog and the cat " * 6, "x"]
@@ -22,21 +23,7 @@ def tokenizer() -> Tokenizer:
 
 @pytest.fixture(scope="module")
 def model(tokenizer: Tokenizer) -> Transformer:
-    torch.manual_seed(0)
-    small = ModelConfig(
-        vocab_size=tokenizer.vocab_size,
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=8,
-        intermediate_size=32,
-        max_position_embeddings=64,
-    )
-    model = Transformer(small)
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
-    return model
+    return random_model(vocab_size=tokenizer.vocab_size, max_position_embeddings=64)
 
 
 def one_by_one(model: Transformer, ids: list[int]) -> float:

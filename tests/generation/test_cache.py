@@ -4,34 +4,11 @@ from typing import Any
 
 import pytest
 import torch
+from tests.tiny import EXPERTS, random_model, random_tokens
 from torch import Tensor
 
 from minimind.generation.cache import KeyValueCache
-from minimind.model import ModelConfig, Transformer, attend_to_earlier
-
-SHAPE: dict[str, Any] = {
-    "vocab_size": 300,
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "intermediate_size": 48,
-}
-EXPERTS: dict[str, Any] = {"num_experts": 4, "moe_intermediate_size": 24, "num_experts_per_tok": 2}
-
-
-def random_model(**changes: Any) -> Transformer:
-    torch.manual_seed(0)
-    model = Transformer(ModelConfig(**{**SHAPE, **changes}))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(std=0.2).add_(1.0 if parameter.ndim == 1 else 0.0)
-    return model
-
-
-def random_tokens(*shape: int) -> Tensor:
-    return torch.randint(0, SHAPE["vocab_size"], shape, generator=torch.Generator().manual_seed(1))
+from minimind.model import Transformer, attend_to_earlier
 
 
 def step(model: Transformer, cache: KeyValueCache, tokens: Tensor, counts: int | Tensor) -> Tensor:

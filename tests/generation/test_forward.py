@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.serve.tiny_server import random_model
+from tests.tiny import random_model
 
 from minimind.generation.forward import Forward, NewTokens, _parts
 from minimind.generation.slots import Slots

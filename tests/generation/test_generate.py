@@ -7,53 +7,32 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.tiny import EXPERTS, TOKENIZER, random_model
 
 from minimind.errors import UserError
 from minimind.generation.generate import TextStream, complete, generate, generate_ids, stream
 from minimind.generation.sampling import Sampling, draw, penalise
-from minimind.model import ModelConfig, Transformer
-from minimind.text.tokenizer import Tokenizer
+from minimind.model import Transformer
 
-TOKENIZER = Tokenizer.train(["hello world, hello there", "你好，世界。你好吗？" * 3], 310)
-CONFIG = ModelConfig(
-    vocab_size=TOKENIZER.vocab_size + 7,
-    hidden_size=32,
-    num_hidden_layers=2,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    head_dim=8,
-    intermediate_size=48,
-    max_position_embeddings=64,
-)
 PROMPTS = [[1, 50], [1, *range(60, 90)], [7], [1, 2, 3, 4, 5, 6, 7, 8, 9]]
 GREEDY = Sampling(temperature=0, max_tokens=20)
 WILD = Sampling(temperature=2.0, top_p=1.0, max_tokens=20)
 
 
-def random_model(config: ModelConfig = CONFIG) -> Transformer:
-    """Weights large enough that the next token depends on all earlier ones."""
-    model = Transformer(config).eval()
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(1.0 if parameter.ndim == 1 else 0, 0.3, generator=generator)
-    return model
-
-
-MODEL = random_model()
-MIXTURE = random_model(replace(CONFIG, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=16))
+MODEL = random_model(max_position_embeddings=64)
+MIXTURE = random_model(max_position_embeddings=64, **EXPERTS)
 
 
 class Scripted(Transformer):
     """A model that says one given id after another, whatever the prompt."""
 
     def __init__(self, script: list[int]) -> None:
-        super().__init__(CONFIG)
+        super().__init__(MODEL.config)
         self.script = script
         self.place = 0
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
-        scores = torch.zeros(len(states), CONFIG.vocab_size)
+        scores = torch.zeros(len(states), MODEL.config.vocab_size)
         scores[:, self.script[self.place]] = 50.0
         self.place += 1
         return scores
@@ -81,7 +60,7 @@ def test_the_cache_changes_nothing(model: Transformer) -> None:
 
 @pytest.mark.parametrize("sampling", [GREEDY, WILD, replace(WILD, repetition_penalty=1.5, top_k=40, min_p=0.001)])
 def test_a_row_says_the_same_alone_and_in_a_batch(sampling: Sampling) -> None:
-    stop_ids = range(0, CONFIG.vocab_size, 20)  # Rows finish at different times, so the batch shrinks.
+    stop_ids = range(0, MODEL.config.vocab_size, 20)  # Rows finish at different times, so the batch shrinks.
     together = generate_ids(MODEL, PROMPTS, sampling, stop_ids=stop_ids)
     for row, prompt in enumerate(PROMPTS):
         [alone] = generate_ids(MODEL, [prompt], sampling, stop_ids=stop_ids, streams=[row])

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.serve.tiny_server import TOKENIZER
+from tests.tiny import TOKENIZER
 
 from minimind.generation.grammar import Grammars, Guide, Guided
 

@@ -1,47 +1,27 @@
 """Packed weights give the same products up to rounding, for as long as they are asked for and no longer."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import psutil
 import pytest
 import torch
+from tests.tiny import EXPERTS, random_model
 from torch import nn
 
 from minimind.generation.packed_weights import _rounded, pack, packed
-from minimind.model import ModelConfig, Transformer
+from minimind.model import Transformer
 
-CONFIG = ModelConfig(
-    vocab_size=300,
-    hidden_size=32,
-    num_hidden_layers=2,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    head_dim=8,
-    intermediate_size=48,
-    attention_bias=True,
-)
-MIXTURE = replace(CONFIG, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=16)
 TOKENS = torch.arange(60).view(2, 30)
-
-
-def random_model(config: ModelConfig) -> Transformer:
-    model = Transformer(config).eval()
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(1.0 if parameter.ndim == 1 else 0, 0.2, generator=generator)
-    return model
 
 
 def changed(model: Transformer) -> list[nn.Module]:
     return [module for module in model.modules() if "forward" in vars(module)]
 
 
-@pytest.fixture(params=[CONFIG, MIXTURE], ids=["dense", "mixture"])
+@pytest.fixture(params=[{}, EXPERTS], ids=["dense", "mixture"])
 def model(request: pytest.FixtureRequest) -> Iterator[Transformer]:
     with torch.no_grad():
-        yield random_model(request.param)
+        yield random_model(attention_bias=True, **request.param)
 
 
 @torch.no_grad()

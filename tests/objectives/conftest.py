@@ -2,34 +2,12 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
+from tests.tiny import TOKENIZER, random_model
 
-from minimind.model import ModelConfig, Transformer
+from minimind.model import Transformer
 from minimind.storage.checkpoint import save_checkpoint
-from minimind.text.tokenizer import Tokenizer
-
-SHAPE: dict[str, Any] = {
-    "vocab_size": 300,
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "intermediate_size": 48,
-    "moe_intermediate_size": 24,
-}
-
-
-def random_model(seed: int = 0, **changes: Any) -> Transformer:
-    torch.manual_seed(seed)
-    model = Transformer(ModelConfig(**{**SHAPE, **changes}))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(std=0.2).add_(1.0 if parameter.ndim == 1 else 0.0)
-    return model
 
 
 @pytest.fixture(scope="session")
@@ -40,11 +18,10 @@ def make_model() -> Callable[..., Transformer]:
 @pytest.fixture(scope="module")
 def save_for_transformers(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Transformer], Path]:
     """Write a model to a folder that transformers loads, with a tokenizer that it needs and nobody uses."""
-    tokenizer = Tokenizer.train(["hello world", "你好，世界"], 295)
 
     def save(model: Transformer) -> Path:
         folder = tmp_path_factory.mktemp("oracle") / "model"
-        save_checkpoint(folder, model, tokenizer)
+        save_checkpoint(folder, model, TOKENIZER)
         return folder
 
     return save

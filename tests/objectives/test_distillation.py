@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from tests.objectives.watch import Watch
+from tests.tiny import EXPERTS, SHAPE
 from torch import Tensor
 
 from minimind.errors import ConfigError
@@ -18,10 +19,10 @@ from minimind.objectives.distillation import Distillation, KeptDistillation, kee
 from minimind.objectives.next_token import NextToken
 from minimind.text.tokenizer import Tokenizer
 
-EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2}
 
-
-def random_batch(rows: int = 2, lengths: tuple[int, ...] | None = (5, 7, 3, 9), num_ids: int = 300) -> Batch:
+def random_batch(
+    rows: int = 2, lengths: tuple[int, ...] | None = (5, 7, 3, 9), num_ids: int = SHAPE.vocab_size
+) -> Batch:
     generator = torch.Generator().manual_seed(1)
     tokens, targets = torch.randint(0, num_ids, (2, rows, 12), generator=generator)
     weights = torch.rand(rows, 12, generator=generator) * (torch.rand(rows, 12, generator=generator) > 0.3)
@@ -118,7 +119,7 @@ def test_the_teacher_gets_no_gradient(make_model: Callable[..., Transformer]) ->
 
 def test_keeping_the_whole_vocabulary_is_asking_the_teacher(make_model: Callable[..., Transformer]) -> None:
     student, teacher, batch = make_model(0), make_model(1), random_batch()
-    kept = keep_likeliest(teacher, batch, 300, temperature=1.5)
+    kept = keep_likeliest(teacher, batch, SHAPE.vocab_size, temperature=1.5)
     ours, theirs = KeptDistillation(1.5, 0.6)(student, kept), Distillation(teacher, 1.5, 0.6)(student, batch)
     torch.testing.assert_close(ours.total, theirs.total, rtol=1e-6, atol=0)
     torch.testing.assert_close(ours.means["kl"].total, theirs.means["kl"].total, rtol=1e-5, atol=0)
@@ -151,7 +152,7 @@ def test_keeping_more_comes_closer_to_the_divergence_from_below(make_model: Call
         kept = keep_likeliest(teacher, batch, num_kept, temperature=2.0)
         return KeptDistillation(2.0)(student, kept).means["kl"].total.item()
 
-    figures = [divergence(num_kept) for num_kept in (1, 4, 16, 64, 299, 300)]
+    figures = [divergence(num_kept) for num_kept in (1, 4, 16, 64, SHAPE.vocab_size - 1, SHAPE.vocab_size)]
     assert figures == sorted(figures) and figures[0] < 0.9 * figures[-1]
 
 
@@ -204,7 +205,7 @@ def test_logits_of_both_models_are_held_for_a_slice_only(make_model: Callable[..
     assert num_tokens > 2 * SLICE_TOKENS
     with Watch() as watch:
         Distillation(teacher)(student, batch).total.backward()
-    assert watch.largest == SLICE_TOKENS * 300
+    assert watch.largest == SLICE_TOKENS * SHAPE.vocab_size
 
 
 def test_measuring_takes_no_gradient(make_model: Callable[..., Transformer]) -> None:

@@ -5,38 +5,11 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from tests.tiny import EXPERTS, random_batch, random_model
 from torch import Tensor
 
 from minimind.interfaces import Batch
-from minimind.model import ModelConfig, Transformer
 from minimind.objectives.next_token import NextToken, balance_experts
-
-SHAPE: dict[str, Any] = {
-    "vocab_size": 300,
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "intermediate_size": 48,
-}
-EXPERTS: dict[str, Any] = {"num_experts": 4, "moe_intermediate_size": 24}
-
-
-def random_model(**changes: Any) -> Transformer:
-    torch.manual_seed(0)
-    model = Transformer(ModelConfig(**{**SHAPE, **changes}))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(std=0.2).add_(1.0 if parameter.ndim == 1 else 0.0)
-    return model
-
-
-def random_batch(lengths: tuple[int, ...] | None = (5, 7, 3, 9)) -> Batch:
-    generator = torch.Generator().manual_seed(1)
-    tokens, targets = torch.randint(0, SHAPE["vocab_size"], (2, 2, 12), generator=generator)
-    weights = torch.rand(2, 12, generator=generator) * (torch.rand(2, 12, generator=generator) > 0.3)
-    return Batch(tokens=tokens, targets=targets, weights=weights, lengths=lengths, num_tokens=24)
 
 
 @pytest.mark.parametrize("lengths", [None, (5, 7, 3, 9)])

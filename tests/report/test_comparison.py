@@ -1,13 +1,12 @@
 """Side by side are the settings that differ, the figures of both, and the documents that both were scored on."""
 
-import dataclasses
 import json
 from pathlib import Path
 
 import pytest
+from tests.tiny import TOKENIZER, fresh_model, write_rows
 
 from minimind.evals.measured import Measured
-from minimind.model import ModelConfig, Transformer
 from minimind.report.comparison import (
     figures_table,
     is_run,
@@ -17,18 +16,15 @@ from minimind.report.comparison import (
     settings_table,
 )
 from minimind.storage.checkpoint import save_checkpoint
-from minimind.text.tokenizer import Tokenizer
-
-SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8}
 
 
 def make_run(folder: Path, lr: float, loss: float) -> Path:
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps({"run": str(folder), "train": {"lr": lr, "steps": 5}}))
     (folder / "recipe.toml").write_text(f"[train]\nlr = {lr}\nsteps = 5\n")
-    (folder / "metrics.jsonl").write_text("".join(json.dumps({"step": s, "loss": loss}) + "\n" for s in range(3)))
-    rows = [{"step": s, "prompt": "The", "text": f"The {folder.name} {s}"} for s in range(3)]
-    (folder / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(folder / "metrics.jsonl", [{"step": s, "loss": loss} for s in range(3)])
+    samples = [{"step": s, "prompt": "The", "text": f"The {folder.name} {s}"} for s in range(3)]
+    write_rows(folder / "samples.jsonl", samples)
     return folder
 
 
@@ -45,10 +41,8 @@ def test_runs_differ_in_what_was_set_otherwise(runs: list[Path]) -> None:
 
 
 def test_models_differ_in_shape(tmp_path: Path) -> None:
-    tokenizer = Tokenizer.train(["hello world"], 295)
-    shape = ModelConfig(vocab_size=295, intermediate_size=16, **SIZES)
-    for name, config in (("a", shape), ("b", dataclasses.replace(shape, rope_theta=5e5))):
-        save_checkpoint(tmp_path / name, Transformer(config), tokenizer)
+    save_checkpoint(tmp_path / "a", fresh_model(), TOKENIZER)
+    save_checkpoint(tmp_path / "b", fresh_model(rope_theta=5e5), TOKENIZER)
     table = settings_table([tmp_path / "a", tmp_path / "b"], ["a", "b"])
     assert table.rows == [["rope_theta", "1000000.0", "500000.0"]] and not is_run(tmp_path / "a")
 

@@ -3,24 +3,19 @@
 from pathlib import Path
 
 import pytest
-import torch
+from tests.tiny import TOKENIZER, fresh_model
 
 from minimind.lora import LoraConfig, add_lora
-from minimind.model import ModelConfig, Transformer
+from minimind.model import Transformer
 from minimind.report.inspect_model import inspect_model
 from minimind.storage.adapters import fingerprint, save_adapter
 from minimind.storage.checkpoint import save_checkpoint
 from minimind.storage.folder import MANIFEST
-from minimind.text.tokenizer import Tokenizer
-
-TOKENIZER = Tokenizer.train(["hello world"], 295)
-SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8}
 
 
 @pytest.fixture
 def model() -> Transformer:
-    torch.manual_seed(0)
-    return Transformer(ModelConfig(vocab_size=295, intermediate_size=16, **SIZES))
+    return fresh_model()
 
 
 def test_a_runs_latest_checkpoint_is_shown_with_its_training_state(model: Transformer, tmp_path: Path) -> None:
@@ -33,7 +28,7 @@ def test_a_runs_latest_checkpoint_is_shown_with_its_training_state(model: Transf
     assert found.facts["parameters"] == f"{total:,}" and found.facts["training state"].startswith("step 7")
     assert found.facts["hashes"].startswith("verified") and not found.faults
     assert sum(row[1] for row in found.tables[0].rows) == total
-    assert ["hidden_size", "16"] in found.tables[1].rows and ["tokens", 700] in found.tables[2].rows
+    assert ["hidden_size", "32"] in found.tables[1].rows and ["tokens", 700] in found.tables[2].rows
 
 
 def test_damage_is_a_fault_and_hashes_can_be_left_alone(model: Transformer, tmp_path: Path) -> None:

@@ -1,10 +1,10 @@
 """Prepared data are counted as they are, with their tokenizer found where they were prepared with it."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.tiny import write_rows
 
 from minimind.data.options import PrepareOptions
 from minimind.data.prepare import prepare
@@ -22,7 +22,7 @@ def chats(tmp_path: Path) -> Path:
         {"messages": [{"role": "user", "content": "hello"}, {"role": "assistant", "content": answer}]}
         for answer in ("I am well", "I am well", "how are you? " * 5)
     ]
-    (tmp_path / "chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(tmp_path / "chats.jsonl", rows)
     TOKENIZER.save(tmp_path / "tokenizer")
     prepare([tmp_path / "chats.jsonl"], TOKENIZER, tmp_path / "data", PrepareOptions(valid_fraction=0))
     return tmp_path / "data"

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from tests.serve.browser import launch, visit
+from tests.tiny import write_rows
 
 from minimind.errors import RunError
 from minimind.report import write_report
@@ -27,14 +28,13 @@ HOSTILE = [
 
 
 def write_stage(folder: Path, stage: str, *, bits: float = 1.5, text: str = "a star", **row: Any) -> Path:
-    folder.mkdir(parents=True)
     rows: list[dict[str, Any]] = [{"step": 0, "valid_loss": 8.8, "bits_per_byte": 3.4}]
     rows += [
         {"step": s, "loss": 3.0 + 1 / s, "learning_rate": 0.02, "tokens": 64 * s, "seconds": s} | row
         for s in range(1, 99)
     ]
     rows += [{"step": 99, "loss": 3.0, "valid_loss": 3.1, "bits_per_byte": bits, "tokens": 6400, "seconds": 100}]
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(folder / "metrics.jsonl", rows)
     (folder / "samples.jsonl").write_text(json.dumps({"step": 99, "prompt": text, "text": text}) + "\n")
     (folder / "config.json").write_text(json.dumps({"train": {"seed": 0, "note": text}, "run": str(folder)}))
     (folder / "environment.json").write_text(json.dumps({"stage": stage, "cpu": text}))

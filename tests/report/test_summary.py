@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.tiny import write_rows
 
 from minimind.report.summary import Summary, duration
 
 
 def write_run(folder: Path, rows: Iterable[dict[str, Any]], *, finished: bool = True, **files: Any) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(folder / "metrics.jsonl", rows)
     (folder / "environment.json").write_text(json.dumps({"stage": "pretrain", "python": "3.11.9"}))
     if finished:
         (folder / "finished.json").write_text("{}")
@@ -87,7 +87,7 @@ def test_results_are_those_that_the_figures_have_not_told(tmp_path: Path) -> Non
 def test_samples_go_from_first_to_last_and_leave_the_prompt_out(tmp_path: Path) -> None:
     folder = write_run(tmp_path, [])
     samples = [{"step": s, "prompt": "The sun", "text": f"The sun is {s}"} for s in range(100, 1100, 100)]
-    (folder / "samples.jsonl").write_text("".join(json.dumps(sample) + "\n" for sample in samples))
+    write_rows(folder / "samples.jsonl", samples)
     (prompt,) = Summary(folder, "mine").prompts
     assert [(s.step, s.text) for s in prompt.shown] == [(s, f"is {s}") for s in (100, 400, 700, 1000)]
     assert len(prompt.folded) == 6

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.serve.tiny_server import TOKENIZER, Running, listen, random_model
+from tests.serve.tiny_server import Running, listen
+from tests.tiny import TOKENIZER, random_model
 
 from minimind.generation.engine import Engine
 from minimind.generation.sampling import Sampling

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.serve import browser, strangers, tiny_server
+from tests.tiny import TOKENIZER, random_model
 
 from minimind.model import Transformer
 from minimind.storage.checkpoint import save_checkpoint
@@ -17,12 +18,12 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def tokenizer() -> Tokenizer:
-    return tiny_server.TOKENIZER
+    return TOKENIZER
 
 
 @pytest.fixture
 def model() -> Transformer:
-    return tiny_server.random_model()
+    return random_model()
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +36,8 @@ def running() -> Iterator[tiny_server.Running]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny model, as it lies on a disk."""
     folder = tmp_path_factory.mktemp("served") / "tiny"
-    model = tiny_server.random_model(vocab_size=tiny_server.TOKENIZER.vocab_size, max_position_embeddings=1024)
-    save_checkpoint(folder, model, tiny_server.TOKENIZER)
+    model = random_model(vocab_size=TOKENIZER.vocab_size, max_position_embeddings=1024)
+    save_checkpoint(folder, model, TOKENIZER)
     return folder
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import openai
 import pytest
 import torch
-from tests.serve.tiny_server import TOKENIZER, Running, listen, make_service, random_model, wait_for
+from tests.serve.tiny_server import Running, listen, make_service, wait_for
+from tests.tiny import TOKENIZER, random_model
 
 from minimind.evals.log_likelihood import ScoreRequest as EvalRequest
 from minimind.evals.log_likelihood import log_likelihoods

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import pytest
 from tests.serve.browser import Site, losses, serve, write_run
-from tests.serve.tiny_server import TOKENIZER
+from tests.tiny import TOKENIZER
 
 from minimind.serve import page
 from minimind.serve.guard import Policy

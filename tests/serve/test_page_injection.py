@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import expect
 from tests.serve import browser
 from tests.serve.browser import Site, Visit, write_run
-from tests.serve.tiny_server import TOKENIZER
+from tests.tiny import TOKENIZER
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

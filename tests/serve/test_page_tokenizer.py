@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import expect
 from tests.serve.browser import Site, Visit, serve
-from tests.serve.tiny_server import TOKENIZER
+from tests.tiny import TOKENIZER
 
 from minimind.text.tokenizer import Tokenizer
 

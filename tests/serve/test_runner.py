@@ -2,7 +2,8 @@
 
 import asyncio
 
-from tests.serve.tiny_server import TOKENIZER, make_engine, random_model, wait_for
+from tests.serve.tiny_server import make_engine, wait_for
+from tests.tiny import TOKENIZER, random_model
 
 from minimind.generation.generate import generate_ids
 from minimind.generation.request import Request

@@ -4,42 +4,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import uvicorn
+from tests.tiny import SHAPE, TOKENIZER, random_model
 
 from minimind.generation.engine import Engine
 from minimind.generation.forward import NewTokens
 from minimind.generation.sampling import Sampling
-from minimind.model import ModelConfig, Transformer
 from minimind.serve.api import Service
 from minimind.serve.app import build_app, make_server
 from minimind.serve.guard import Policy
 from minimind.serve.runner import Runner
-from minimind.text.tokenizer import Tokenizer
-
-TOKENIZER = Tokenizer.train(["hello world, hello there", "你好，世界。你好吗？" * 3], 310)
-CONFIG = ModelConfig(
-    vocab_size=TOKENIZER.vocab_size + 7,
-    hidden_size=32,
-    num_hidden_layers=2,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    head_dim=8,
-    intermediate_size=48,
-    max_position_embeddings=256,
-)
-
-
-def random_model(**changes: Any) -> Transformer:
-    model = Transformer(replace(CONFIG, **changes)).eval()
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(1.0 if parameter.ndim == 1 else 0, 0.3, generator=generator)
-    return model
 
 
 class Scripted:
@@ -78,7 +56,7 @@ class Running:
         """The next answers of the model "scripted", `pause` seconds a token; control tokens may be spelled in them."""
         engine = self.service.runner.engines["scripted"]
         script = TOKENIZER.encode_with_control("<|im_end|>".join(texts))
-        engine._forward = Scripted(script, CONFIG.vocab_size, pause)  # type: ignore[assignment]
+        engine._forward = Scripted(script, SHAPE.vocab_size, pause)  # type: ignore[assignment]
 
 
 def make_engine(**settings: Any) -> Engine:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from tests.stages.tiny_runs import REWARDS, write_rows
+from tests.stages.tiny_runs import REWARDS
+from tests.tiny import write_rows
 
 from minimind.cli import main
 from minimind.model import ModelConfig, Transformer

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.stages.tiny_runs import policy_options, write_rows
+from tests.stages.tiny_runs import policy_options
+from tests.tiny import write_rows
 
 from minimind.rl.traces import read_traces
 from minimind.storage.checkpoint import load_model

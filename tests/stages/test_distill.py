@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from tests.stages.tiny_runs import outcome, went_on, write_rows
+from tests.stages.tiny_runs import outcome, went_on
+from tests.tiny import write_rows
 
 from minimind.model import ModelConfig, Transformer
 from minimind.storage.checkpoint import load_model, save_checkpoint

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.stages.tiny_runs import outcome, went_on, write_rows
+from tests.stages.tiny_runs import outcome, went_on
+from tests.tiny import write_rows
 
 from minimind.storage.run import RunReader
 

@@ -5,19 +5,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.tiny import TOKENIZER, fresh_model
 
 from minimind.cli import parse
 from minimind.errors import CheckpointError, ConfigError
 from minimind.lora import LoraConfig, add_lora, lora_weights
-from minimind.model import ModelConfig, Transformer
+from minimind.model import Transformer
 from minimind.stages.merge import run
 from minimind.storage.adapters import fingerprint, save_adapter
 from minimind.storage.checkpoint import load_model, save_checkpoint
 from minimind.storage.verify import verify_folder
-from minimind.text.tokenizer import Tokenizer
 
-TOKENIZER = Tokenizer.train(["hello world"], 295)
-SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8}
 TOKENS = torch.tensor([[1, 50, 60, 70]])
 
 
@@ -29,8 +27,7 @@ def merge(*words: str) -> None:
 def adapted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Transformer:
     """A base in base/, an adapter in lora/, and both as one model in memory, not merged."""
     monkeypatch.chdir(tmp_path)
-    torch.manual_seed(0)
-    model = Transformer(ModelConfig(vocab_size=295, intermediate_size=16, **SIZES)).eval()
+    model = fresh_model().eval()
     save_checkpoint("base", model, TOKENIZER)
     facts = {"base_fingerprint": fingerprint(model), "tokenizer_fingerprint": TOKENIZER.fingerprint}
     add_lora(model, LoraConfig(2), seed=0)

@@ -5,19 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
+from tests.tiny import TOKENIZER, fresh_model, write_rows
 
 from minimind.cli import main
 from minimind.errors import ConfigError, DataError, UserError
 from minimind.generation.sampling import Sampling
-from minimind.model import ModelConfig, Transformer
 from minimind.remote.endpoint import Endpoint, EndpointBusy
 from minimind.stages import synthesize
 from minimind.stages.synthesize import WAIT_SECONDS, Reply, SynthesizeConfig, run
 from minimind.storage.checkpoint import save_checkpoint
 from minimind.text.conversation import Conversation
 from minimind.text.messages import Message
-from minimind.text.tokenizer import Tokenizer
 
 QUESTIONS = [f"Question {number}?" for number in range(7)]
 
@@ -25,20 +23,14 @@ QUESTIONS = [f"Question {number}?" for number in range(7)]
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("teacher") / "model"
-    tokenizer = Tokenizer.train(["a question and an answer"], 300)
-    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1}
-    torch.manual_seed(0)
-    model = Transformer(ModelConfig(vocab_size=tokenizer.vocab_size, head_dim=8, intermediate_size=24, **shape))
-    save_checkpoint(folder, model, tokenizer)
+    save_checkpoint(folder, fresh_model(), TOKENIZER)
     return folder
 
 
 @pytest.fixture
 def prompts(tmp_path: Path) -> Path:
-    path = tmp_path / "prompts.jsonl"
     rows = [[{"role": "user", "content": text}, {"role": "assistant", "content": ""}] for text in QUESTIONS]
-    path.write_text("".join(json.dumps({"conversations": row}) + "\n" for row in rows))
-    return path
+    return write_rows(tmp_path / "prompts.jsonl", [{"conversations": row} for row in rows])
 
 
 def answering(asked: list[str], answers: dict[str, Reply | UserError] | None = None) -> Any:

@@ -1,7 +1,6 @@
 """What a tiny run came to, and a copy of it that goes on from an earlier step."""
 
 import hashlib
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -22,11 +21,6 @@ def digits(outcome):
 def broken(outcome):
     raise RuntimeError("out of order")
 '''
-
-
-def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
 
 
 def outcome(folder: Path) -> tuple[list[dict[str, Any]], dict[str, str]]:

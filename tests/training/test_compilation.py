@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+from tests.tiny import fresh_model
 from torch._dynamo.exc import TorchDynamoException
 
 from minimind.errors import ConfigError
-from minimind.model import ModelConfig, Transformer
+from minimind.model import Transformer
 from minimind.training import compilation
 from minimind.training.compilation import compile_as_chosen, compile_blocks, compile_if_faster
 
@@ -17,18 +18,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 @pytest.fixture
 def model() -> Transformer:
-    torch.manual_seed(0)
-    return Transformer(
-        ModelConfig(
-            vocab_size=300,
-            hidden_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            head_dim=8,
-            intermediate_size=48,
-        )
-    )
+    return fresh_model()
 
 
 def is_compiled(model: Transformer) -> bool:

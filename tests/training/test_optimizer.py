@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 import torch
+from tests.tiny import fresh_model
 from torch import Tensor, nn
 
-from minimind.model import ModelConfig, Transformer
 from minimind.training.optimizer import Muon, Optimizers, make_optimizers, orthogonalise
 
 SHAPES = [(24, 24), (48, 16), (16, 48), (16, 48)]
@@ -23,12 +23,6 @@ def matrices() -> list[nn.Parameter]:
 def make(model: nn.Module, **changes: Any) -> Optimizers:
     options: dict[str, Any] = {"name": "muon", "muon_lr": 0.02, "lr": 0.01, "embedding_lr": 0.005, "weight_decay": 0.1}
     return make_optimizers(model, **{**options, "betas": (0.8, 0.95), **changes})
-
-
-def transformer(**changes: Any) -> Transformer:
-    sizes = {"vocab_size": 300, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "head_dim": 8}
-    sizes |= {"num_key_value_heads": 2, "intermediate_size": 48, "moe_intermediate_size": 24}
-    return Transformer(ModelConfig(**{**sizes, **changes}))
 
 
 # ---- Muon
@@ -130,14 +124,14 @@ def groups_by_name(model: nn.Module, optimizers: Optimizers) -> dict[str, tuple[
     "changes", [{}, {"tie_word_embeddings": False}, {"num_experts": 4}, {"attention_bias": True, "qk_norm": False}]
 )
 def test_every_parameter_is_in_exactly_one_group(name: str, changes: dict[str, Any]) -> None:
-    model = transformer(**changes)
+    model = fresh_model(**changes)
     optimizers = make(model, name=name)
     members = [id(p) for part in optimizers.parts.values() for group in part.param_groups for p in group["params"]]
     assert sorted(members) == sorted(id(parameter) for parameter in model.parameters())
 
 
 def test_hidden_matrices_go_to_muon_and_the_rest_to_adamw() -> None:
-    model = transformer(num_experts=4, tie_word_embeddings=False, attention_bias=True)
+    model = fresh_model(num_experts=4, tie_word_embeddings=False, attention_bias=True)
     found = groups_by_name(model, make(model))
     attention, experts = "layers.0.self_attn", "layers.1.mlp.experts.2"
     for path in (f"{attention}.q_proj", f"{attention}.o_proj", f"{experts}.up_proj", f"{experts}.down_proj"):
@@ -149,12 +143,12 @@ def test_hidden_matrices_go_to_muon_and_the_rest_to_adamw() -> None:
 
 
 def test_a_dense_gate_projection_is_a_hidden_matrix_and_no_router() -> None:
-    model = transformer()
+    model = fresh_model()
     assert groups_by_name(model, make(model))["layers.0.mlp.gate_proj.weight"][0] == "muon"
 
 
 def test_without_muon_adamw_takes_matrices_with_decay_and_norms_without() -> None:
-    model = transformer()
+    model = fresh_model()
     optimizers = make(model, name="adamw")
     found = groups_by_name(model, optimizers)
     assert list(optimizers.parts) == ["adamw"]
@@ -162,7 +156,7 @@ def test_without_muon_adamw_takes_matrices_with_decay_and_norms_without() -> Non
 
 
 def test_frozen_parameters_belong_to_no_optimiser() -> None:
-    model = transformer()
+    model = fresh_model()
     model.embed_tokens.requires_grad_(False)
     assert "embed_tokens.weight" not in groups_by_name(model, make(model))
 
@@ -183,7 +177,7 @@ def test_adamw_takes_the_steps_of_a_plain_adamw() -> None:
 
 
 def test_a_schedule_scales_every_rate_from_its_own_peak() -> None:
-    model = transformer()
+    model = fresh_model()
     optimizers = make(model)
     for scale in (0.5, 0.1, 1.0):
         optimizers.set_scale(scale, momentum=0.9)
@@ -195,7 +189,7 @@ def test_a_schedule_scales_every_rate_from_its_own_peak() -> None:
 
 
 def test_gradients_of_all_parts_are_forgotten_and_all_parts_step() -> None:
-    model = transformer()
+    model = fresh_model()
     optimizers = make(model)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     for parameter in model.parameters():

@@ -5,22 +5,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.tiny import OTHER_TOKENIZER, TOKENIZER, fresh_model
 from torch import nn
 
 from minimind.errors import CheckpointError
-from minimind.model import ModelConfig, Transformer
 from minimind.storage.checkpoint import load_model
-from minimind.text.tokenizer import Tokenizer
 from minimind.training.trained_model import TrainedModel
-
-TOKENIZER = Tokenizer.train(["the cat sat on the mat"], 300)
-SHAPE = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1}
 
 
 def make(seed: int, head: bool = False) -> TrainedModel:
-    torch.manual_seed(seed)
-    model = Transformer(ModelConfig(vocab_size=TOKENIZER.vocab_size, head_dim=8, intermediate_size=24, **SHAPE))
-    return TrainedModel(model=model, tokenizer=TOKENIZER, head=nn.Linear(16, 1) if head else None)
+    return TrainedModel(model=fresh_model(seed), tokenizer=TOKENIZER, head=nn.Linear(32, 1) if head else None)
 
 
 def test_a_model_and_a_head_come_back_as_they_were(tmp_path: Path) -> None:
@@ -44,7 +38,7 @@ def test_the_folder_is_a_model_that_anything_loads(tmp_path: Path) -> None:
 
 def test_a_checkpoint_of_another_tokenizer_is_refused(tmp_path: Path) -> None:
     make(0).save(tmp_path / "model", {}, 0)
-    other = replace(make(1), tokenizer=Tokenizer.train(["tam eht no tas tac eht"], 300))
+    other = replace(make(1), tokenizer=OTHER_TOKENIZER)
     with pytest.raises(CheckpointError, match="trained with tokenizer"):
         other.load(tmp_path / "model")
 

@@ -13,20 +13,17 @@ from typing import Any
 import pytest
 import torch
 from tests.scripted_server import ScriptedServer, Sent, event, listening, models, plain, streamed
+from tests.tiny import TOKENIZER, fresh_model
 
 import minimind
 from minimind.cli import parse
 from minimind.errors import CheckpointError, ConfigError, UserError
 from minimind.lora import LoraConfig, add_lora, lora_weights
-from minimind.model import ModelConfig, Transformer
 from minimind.stages.chat.chat import run
 from minimind.storage.adapters import fingerprint, save_adapter
 from minimind.storage.checkpoint import load_model, save_checkpoint
 from minimind.text.conversation import Conversation
-from minimind.text.tokenizer import Tokenizer
 
-TOKENIZER = Tokenizer.train(["hello world, hello there", "你好，世界。" * 3], 305)
-SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8}
 Talk = Callable[..., str]
 
 
@@ -34,10 +31,8 @@ Talk = Callable[..., str]
 def talk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Talk:
     """Chat with a small fresh model: lines in, the output back."""
     monkeypatch.chdir(tmp_path)
-    config = ModelConfig(vocab_size=305, intermediate_size=16, max_position_embeddings=2000, **SIZES)
     # Any other weights might say the escape character, which a pipe passes on.
-    torch.manual_seed(0)
-    save_checkpoint("model", Transformer(config), TOKENIZER)
+    save_checkpoint("model", fresh_model(max_position_embeddings=2000), TOKENIZER)
 
     def talk(*lines: str, words: tuple[str, ...] = (), model: str = "model") -> str:
         monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{line}\n" for line in lines)))

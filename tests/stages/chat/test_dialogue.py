@@ -2,21 +2,21 @@
 
 import io
 import json
+from dataclasses import replace
 
 import pytest
 import torch
+from tests.tiny import SHAPE, TOKENIZER
 
 from minimind.errors import UserError
 from minimind.generation.sampling import Sampling
-from minimind.model import Cache, HiddenStates, ModelConfig, Transformer
+from minimind.model import Cache, HiddenStates, Transformer
 from minimind.stages.chat.dialogue import Dialogue
 from minimind.stages.chat.local_answers import LocalAnswerer
 from minimind.terminal.screen import Screen
 from minimind.text.conversation import Message, render_prompt
-from minimind.text.tokenizer import Tokenizer
 from minimind.tools.builtin import TOOLS
 
-TOKENIZER = Tokenizer.train(["hello world, hello there", "你好，世界。" * 3], 305)
 GREEDY = Sampling(temperature=0, max_tokens=200)
 CALL = '<tool_call>\n{"name": "calculate_math", "arguments": {"expression": "2+3"}}\n</tool_call>'
 
@@ -25,8 +25,7 @@ class Scripted(Transformer):
     """A model that gives scripted answers one after another, and remembers the prompts it was shown."""
 
     def __init__(self, *answers: str, context: int = 2000, interrupt_at: int = -1) -> None:
-        sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "num_key_value_heads": 1}
-        super().__init__(ModelConfig(vocab_size=305, head_dim=8, max_position_embeddings=context, **sizes))
+        super().__init__(replace(SHAPE, max_position_embeddings=context))
         self.script = TOKENIZER.encode_with_control("".join(f"{answer}<|im_end|>" for answer in answers))
         self.prompts: list[list[int]] = []
         self.place = 0

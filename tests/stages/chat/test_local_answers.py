@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tests.serve.tiny_server import CONFIG, TOKENIZER
+from tests.tiny import SHAPE, TOKENIZER
 
 from minimind.errors import UserError
 from minimind.generation.sampling import Sampling
@@ -20,7 +20,7 @@ class Scripted(Transformer):
     """Says its ids one after another, then the end."""
 
     def __init__(self, ids: list[int]) -> None:
-        super().__init__(CONFIG)
+        super().__init__(SHAPE)
         self.script = [*ids, TOKENIZER.eos_id]
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
@@ -76,7 +76,7 @@ def test_an_answer_cut_short_is_not_whole_and_keeps_what_was_held_back() -> None
 
 def test_another_turn_has_another_answer_and_the_same_turn_the_same() -> None:
     torch.manual_seed(0)
-    answerer = LocalAnswerer(Transformer(CONFIG), TOKENIZER, Sampling(temperature=1, max_tokens=8))
+    answerer = LocalAnswerer(Transformer(SHAPE), TOKENIZER, Sampling(temperature=1, max_tokens=8))
     said: list[list[Delta]] = [[], [], []]
     for place, turn in enumerate((1, 2, 1)):
         answerer.answer(QUESTION, turn, thinking=False, say=said[place].append)
@@ -84,7 +84,7 @@ def test_another_turn_has_another_answer_and_the_same_turn_the_same() -> None:
 
 
 def test_a_full_context_is_told_and_then_refused() -> None:
-    answerer = LocalAnswerer(Transformer(CONFIG), TOKENIZER, Sampling(max_tokens=64))
+    answerer = LocalAnswerer(Transformer(SHAPE), TOKENIZER, Sampling(max_tokens=64))
     longer = Conversation((Message("user", "hello " * 120),))
     longest = Conversation((Message("user", "hello " * 400),))
     assert answerer.shortage(QUESTION, thinking=False) == ""

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.stages.tiny_runs import write_rows
+from tests.tiny import write_rows
 
 from minimind.config import load
 from minimind.errors import DataError

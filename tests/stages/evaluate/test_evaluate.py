@@ -4,38 +4,26 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
+from tests.tiny import TOKENIZER, fresh_model, write_rows
 
 from minimind.config import load
 from minimind.errors import ConfigError, RunError
 from minimind.lora import LoraConfig, add_lora, lora_weights
-from minimind.model import ModelConfig, Transformer
 from minimind.stages.evaluate.evaluate import EvaluateConfig, run
 from minimind.storage.adapters import fingerprint, save_adapter
 from minimind.storage.checkpoint import load_model, save_checkpoint
-from minimind.text.tokenizer import Tokenizer
 
 TEXTS = [f"The number {n} comes after {n - 1}." for n in range(50)]
 
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    torch.manual_seed(0)
-    shape = ModelConfig(
-        vocab_size=300,
-        hidden_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=16,
-        intermediate_size=32,
-    )
-    save_checkpoint(tmp_path / "model", Transformer(shape), Tokenizer.train(TEXTS, 300))
+    save_checkpoint(tmp_path / "model", fresh_model(), TOKENIZER)
     return tmp_path / "model"
 
 
 def test_figures_are_written_where_the_report_looks(model: Path, tmp_path: Path) -> None:
-    (tmp_path / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
+    write_rows(tmp_path / "texts.jsonl", [{"text": text} for text in TEXTS])
     question = {"messages": [{"role": "user", "content": "Hello?"}], "answer": "No.", "kind": "greeting"}
     (tmp_path / "questions.jsonl").write_text(json.dumps(question) + "\n")
     options = {"text": str(tmp_path / "texts.jsonl"), "questions": str(tmp_path / "questions.jsonl")}
@@ -64,7 +52,7 @@ def test_nothing_to_measure_is_an_error_that_says_what_to_give(model: Path) -> N
 
 
 def test_an_adapter_is_measured_and_its_figures_lie_in_its_run(model: Path, tmp_path: Path) -> None:
-    (tmp_path / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
+    write_rows(tmp_path / "texts.jsonl", [{"text": text} for text in TEXTS])
     adapted, tokenizer = load_model(model)
     facts = {"base_fingerprint": fingerprint(adapted), "tokenizer_fingerprint": tokenizer.fingerprint}
     add_lora(adapted, LoraConfig(2), seed=0)
@@ -84,7 +72,7 @@ def test_an_adapter_is_measured_and_its_figures_lie_in_its_run(model: Path, tmp_
 def test_a_baseline_tells_what_changed_beyond_noise(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
+    write_rows(tmp_path / "texts.jsonl", [{"text": text} for text in TEXTS])
     options = {"model": str(model), "text": str(tmp_path / "texts.jsonl"), "out": str(tmp_path / "e.json")}
     run(load(EvaluateConfig, None, options))
     # The baseline may be the file that is written: it is read first.

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from tests.stages.tiny_runs import write_rows
+from tests.tiny import write_rows
 
 from minimind.errors import DataError
 from minimind.stages.evaluate.evaluation import Evaluation

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.serve.tiny_server import TOKENIZER, random_model
+from tests.tiny import TOKENIZER, random_model
 
 import minimind
 from minimind.errors import UserError

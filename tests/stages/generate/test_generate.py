@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from tests.serve.tiny_server import wait_for
+from tests.tiny import TOKENIZER, fresh_model, write_rows
 
 import minimind
 from minimind.cli import parse
@@ -19,18 +20,13 @@ from minimind.errors import ConfigError, DataError, UserError
 from minimind.generation.generate import complete, generate
 from minimind.generation.sampling import Sampling
 from minimind.lora import LoraConfig, add_lora, lora_weights
-from minimind.model import ModelConfig, Transformer
 from minimind.stages.generate.continuations import Continuation, Continuer
 from minimind.stages.generate.generate import _row, run
 from minimind.stages.generate.prompts import GivenPrompt
 from minimind.storage.adapters import fingerprint, save_adapter
 from minimind.storage.checkpoint import load_model, save_checkpoint
 from minimind.text.conversation import Conversation, Message, render_prompt
-from minimind.text.tokenizer import Tokenizer
 
-TOKENIZER = Tokenizer.train(["hello world, hello there", "你好，世界。" * 3], 305)
-SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8}
-CONFIG = ModelConfig(vocab_size=305, intermediate_size=16, max_position_embeddings=200, **SIZES)
 PROMPTS = ["hello", "你好", "world", "there", "hello there"]
 Generate = Callable[..., str]
 
@@ -39,7 +35,7 @@ Generate = Callable[..., str]
 def go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Generate:
     """Run the stage with a small fresh model; gives what it printed."""
     monkeypatch.chdir(tmp_path)
-    save_checkpoint("model", Transformer(CONFIG), TOKENIZER)
+    save_checkpoint("model", fresh_model(max_position_embeddings=200), TOKENIZER)
 
     def go(*words: str, typed: str = "") -> str:
         monkeypatch.setattr("sys.stdin", io.StringIO(typed))
@@ -47,10 +43,6 @@ def go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
         return capsys.readouterr().out
 
     return go
-
-
-def write_rows(path: str, rows: list[dict[str, Any]]) -> None:
-    Path(path).write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def read_rows(path: str) -> list[dict[str, Any]]:
@@ -75,7 +67,7 @@ def test_piped_lines_and_lines_of_a_file_are_prompts(go: Generate) -> None:
 def test_rows_of_every_kind_are_answered(go: Generate) -> None:
     messages = [{"role": "user", "content": "hello"}]
     rows = [{"prompt": "hello"}, {"text": "你好"}, {"messages": messages}, {"conversations": messages}]
-    write_rows("in.jsonl", rows)
+    write_rows(Path("in.jsonl"), rows)
     go("--source", "in.jsonl", "--out", "out.jsonl")
     found = read_rows("out.jsonl")
     assert [row.get("prompt") for row in found] == ["hello", "你好", None, None]
@@ -94,7 +86,7 @@ def test_a_question_is_put_as_in_a_chat(go: Generate) -> None:
 
 
 def test_a_run_that_was_cut_off_goes_on_to_the_same_bytes(go: Generate) -> None:
-    write_rows("in.jsonl", [{"prompt": prompt} for prompt in PROMPTS * 4])
+    write_rows(Path("in.jsonl"), [{"prompt": prompt} for prompt in PROMPTS * 4])
     words = ("--source", "in.jsonl", "--out", "out.jsonl", "--batch_size", "1")
     assert go(*words) == "out.jsonl: 20 rows\n"
     whole = Path("out.jsonl").read_bytes()
@@ -107,7 +99,7 @@ def test_a_run_that_was_cut_off_goes_on_to_the_same_bytes(go: Generate) -> None:
 
 
 def test_a_run_that_was_killed_goes_on_to_the_same_bytes(go: Generate) -> None:
-    write_rows("in.jsonl", [{"prompt": prompt} for prompt in PROMPTS * 40])
+    write_rows(Path("in.jsonl"), [{"prompt": prompt} for prompt in PROMPTS * 40])
     words = ["--source", "in.jsonl", "--batch_size", "2"]
     environment = {**os.environ, "PYTHONPATH": str(Path(minimind.__file__).parents[1])}
     command = [sys.executable, "-m", "minimind", "generate", "model", "--sampling.max_tokens", "8", *words]
@@ -143,14 +135,14 @@ def test_a_file_that_was_begun_otherwise_is_left_alone(go: Generate, changed: tu
 
 def test_a_file_by_another_model_is_left_alone(go: Generate) -> None:
     go("--prompt", "hello", "--out", "out.jsonl")
-    save_checkpoint("model", Transformer(load_model("model")[0].config), TOKENIZER)
+    save_checkpoint("model", fresh_model(1, max_position_embeddings=200), TOKENIZER)
     with pytest.raises(DataError, match=r"out\.jsonl: cannot go on: model was .* and is now "):
         go("--prompt", "hello", "--out", "out.jsonl")
 
 
 def test_prompts_that_do_not_fit_are_rows_with_an_error_and_counted(go: Generate) -> None:
     rows = [{"prompt": "long " * 300}, {"messages": [{"role": "user", "content": "你好" * 300}]}, {"prompt": "hello"}]
-    write_rows("in.jsonl", rows)
+    write_rows(Path("in.jsonl"), rows)
     for _ in range(2):
         told = go("--source", "in.jsonl", "--out", "out.jsonl")
         assert told == "out.jsonl: 3 rows, 2 of them with an error in place of an answer\n"
@@ -166,14 +158,14 @@ def test_calls_and_reasoning_are_told_apart_by_ids(go: Generate) -> None:
     """A tag that is only spelled is text, as in a chat."""
     tokenizer = load_model("model")[1]
     prompt = GivenPrompt("here", {}, Conversation((Message("user", "hi"),)))
-    continuer = Continuer(model=Transformer(CONFIG), tokenizer=tokenizer, sampling=Sampling())
+    continuer = Continuer(model=fresh_model(), tokenizer=tokenizer, sampling=Sampling())
     ids = [*tokenizer.encode("a </think> b"), tokenizer.eos_id]
     assert _row(prompt, Continuation("a </think> b", ids, "stop"), continuer)["text"] == "a </think> b"
     assert _row(prompt, Continuation("a </think>", ids[:-1], "stop"), continuer)["reasoning_content"] == "a "
 
 
 def test_a_row_that_cannot_be_answered_is_named(go: Generate) -> None:
-    write_rows("in.jsonl", [{"prompt": "hello"}, {"question": "why?"}])
+    write_rows(Path("in.jsonl"), [{"prompt": "hello"}, {"question": "why?"}])
     with pytest.raises(DataError, match=r"in\.jsonl:2: has 'question'; expected a prompt or a text"):
         go("--source", "in.jsonl")
     Path("in.jsonl").write_text('{"prompt": "hello"}\n{"prompt": \n')

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.stages.tiny_runs import outcome, policy_options, went_on, write_rows
+from tests.stages.tiny_runs import outcome, policy_options, went_on
+from tests.tiny import write_rows
 
 from minimind.rl.traces import read_traces
 from minimind.storage.checkpoint import load_model
