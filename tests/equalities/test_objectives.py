@@ -16,7 +16,7 @@ from minimind.interfaces import Batch, Objective, PairBatch, RolloutBatch, Teach
 from minimind.model import Transformer
 from minimind.objectives.actor_critic import ActorCritic, ClippedActorCritic
 from minimind.objectives.distillation import Distillation, KeptDistillation, keep_likeliest
-from minimind.objectives.policy import ClippedPolicy, token_weights
+from minimind.objectives.policy import LOSSES, ClippedPolicy
 from minimind.objectives.preference import Preference
 from minimind.training.optimizer import make_optimizers
 from minimind.training.settings import TrainConfig
@@ -66,7 +66,7 @@ def kept() -> TeacherBatch:
 def rollouts(loss: str) -> RolloutBatch:
     advantages, old, reference, values, returns = random_figures(5)
     batch = plain()
-    weights, _ = token_weights(batch.weights, loss, TIME)
+    weights, _ = LOSSES[loss].token_weights(batch.weights, TIME)
     shared = shared_by(batch) | {"weights": weights}
     return RolloutBatch(
         **shared,
@@ -118,8 +118,8 @@ def cases() -> dict[str, Case]:
     found["kept distillation"] = Case(dense, KeptDistillation(), kept())
     for name in ("grpo", "dr_grpo", "dapo", "cispo"):
         divisor = sampled_rows if name in ("grpo", "dr_grpo") else None
-        found[name] = Case(dense, ClippedPolicy(name, kl_coefficient=0.1), rollouts(name), 1, divisor)
-        found[f"{name}, mixture"] = Case(mixture, ClippedPolicy(name, **beside), rollouts(name), 1, divisor)
+        found[name] = Case(dense, ClippedPolicy(LOSSES[name], kl_coefficient=0.1), rollouts(name), 1, divisor)
+        found[f"{name}, mixture"] = Case(mixture, ClippedPolicy(LOSSES[name], **beside), rollouts(name), 1, divisor)
     found["ppo"] = Case(actor_critic(dense), ClippedActorCritic(kl_coefficient=0.1), rollouts("ppo"))
     found["ppo, mixture"] = Case(actor_critic(mixture), ClippedActorCritic(**beside), rollouts("ppo"))
     return found

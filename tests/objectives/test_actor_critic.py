@@ -13,7 +13,7 @@ from minimind.interfaces import Loss, RolloutBatch
 from minimind.model import Transformer
 from minimind.objectives.actor_critic import ActorCritic, ClippedActorCritic, values
 from minimind.objectives.logprobs import batch_logprobs
-from minimind.objectives.policy import ClippedPolicy
+from minimind.objectives.policy import LOSSES, ClippedPolicy
 
 EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2}
 
@@ -89,7 +89,7 @@ def test_loss_and_gradients_are_the_formula(model: ActorCritic) -> None:
 def test_without_the_critics_share_it_is_the_clipped_policy(model: ActorCritic) -> None:
     batch = rollouts(model)
     ours = ClippedActorCritic(0.2, value_coefficient=0.0, kl_coefficient=0.1)(model, batch)
-    theirs = ClippedPolicy("dapo", kl_coefficient=0.1)(model.policy, batch)
+    theirs = ClippedPolicy(LOSSES["dapo"], kl_coefficient=0.1)(model.policy, batch)
     assert torch.equal(ours.total, theirs.total)
     shared = ("loss", "kl", "approx_kl", "ratio", "clip_fraction", "entropy")
     assert all(torch.equal(ours.means[name].total, theirs.means[name].total) for name in shared)
@@ -103,11 +103,11 @@ def test_the_critic_changes_nothing_of_what_the_policy_says_and_begins_at_zero(
     model = ActorCritic(make_model(0, **changes))
     batch = rollouts(model)
     with torch.autocast("cpu", torch.bfloat16, enabled=is_bfloat16):
-        judgement = model(batch, temperature=0.7, num_ids=299)
+        output = model(batch, temperature=0.7, num_ids=299)
         with torch.no_grad():
             alone = batch_logprobs(model.policy, batch, temperature=0.7, num_ids=299)
         expected = values(model, batch)
-    assert torch.equal(judgement.logprobs.detach(), alone)
+    assert torch.equal(output.logprobs.detach(), alone)
     assert not expected.any() and expected.dtype == torch.float32 and not expected.requires_grad
 
 

@@ -3,22 +3,25 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
 from minimind.errors import ConfigError
 from minimind.interfaces import Loss, RolloutBatch
 from minimind.model import Transformer
 from minimind.objectives.logprobs import batch_logprobs
-from minimind.objectives.policy import ClippedPolicy, PolicyLoss, clipped_gain, k3, token_weights
+from minimind.objectives.policy import LOSSES, ClippedPolicy, clipped_gain, group_advantages, k3
 
 # What TRL and its dependencies warn of is none of ours.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-LOSSES = get_args(PolicyLoss)
+NAMES = [name for name, loss in LOSSES.items() if loss.advantages is not None]
+NAN = torch.nan
 PROMPT, TEMPERATURE, MAX_TOKENS = 4, 0.7, 9
 # Sampled tokens of each rollout; places among them that a tool wrote.
 LENGTHS, TOOL_PLACES = [9, 3, 6, 1], {0: [2, 3], 2: [1]}
@@ -35,7 +38,7 @@ def rollouts(model: Transformer, loss: str, drift: float = 0.3) -> RolloutBatch:
         sampled[row, PROMPT - 1 : PROMPT - 1 + length] = 1
         for place in TOOL_PLACES.get(row, []):
             sampled[row, PROMPT - 1 + place] = 0
-    weights, divisor = token_weights(sampled, loss, MAX_TOKENS)
+    weights, divisor = LOSSES[loss].token_weights(sampled, MAX_TOKENS)
     batch = RolloutBatch(
         tokens=ids[:, :-1],
         targets=ids[:, 1:],
@@ -125,13 +128,13 @@ def their_loss(oracle: Any, batch: RolloutBatch, settings: dict[str, Any]) -> Te
 
 @pytest.mark.parametrize("kl_coefficient", [0.0, 0.3])
 @pytest.mark.parametrize("clip_high", [0.2, 0.4])
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", NAMES)
 def test_values_and_gradients_are_those_of_trl(
-    model: Transformer, oracle: Any, loss: PolicyLoss, clip_high: float, kl_coefficient: float
+    model: Transformer, oracle: Any, loss: str, clip_high: float, kl_coefficient: float
 ) -> None:
     settings: dict[str, Any] = {"loss": loss, "clip_low": 0.2, "clip_high": clip_high, "kl_coefficient": kl_coefficient}
     batch = rollouts(model, loss)
-    ours = ClippedPolicy(**settings, temperature=TEMPERATURE)(model, batch)
+    ours = ClippedPolicy(**settings | {"loss": LOSSES[settings["loss"]]}, temperature=TEMPERATURE)(model, batch)
     assert 0 < ours.means["clip_fraction"].total < ours.means["clip_fraction"].weight, "some are clipped, others not"
     oracle.model.zero_grad()
     theirs = their_loss(oracle, batch, settings)
@@ -146,7 +149,7 @@ def test_values_and_gradients_are_those_of_trl(
 def test_the_figures_are_means_over_sampled_tokens_and_those_of_trl(model: Transformer, oracle: Any) -> None:
     settings: dict[str, Any] = {"loss": "grpo", "clip_low": 0.2, "clip_high": 0.3, "kl_coefficient": 0.1}
     batch = rollouts(model, "grpo")
-    means = ClippedPolicy(**settings, temperature=TEMPERATURE)(model, batch).means
+    means = ClippedPolicy(**settings | {"loss": LOSSES[settings["loss"]]}, temperature=TEMPERATURE)(model, batch).means
     oracle._metrics["train"].clear()
     their_loss(oracle, batch, settings)
     theirs = {name: values[-1] for name, values in oracle._metrics["train"].items()}
@@ -159,37 +162,37 @@ def test_the_figures_are_means_over_sampled_tokens_and_those_of_trl(model: Trans
 
 @pytest.mark.parametrize("changes", [{}, EXPERTS])
 @pytest.mark.parametrize("is_bfloat16", [False, True])
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", NAMES)
 def test_the_ratio_of_a_policy_to_itself_is_exactly_1(
-    make_model: Callable[..., Transformer], loss: PolicyLoss, is_bfloat16: bool, changes: dict[str, Any]
+    make_model: Callable[..., Transformer], loss: str, is_bfloat16: bool, changes: dict[str, Any]
 ) -> None:
     model = make_model(**changes)
     batch = rollouts(model, loss)
     with torch.autocast("cpu", torch.bfloat16, enabled=is_bfloat16):
         with torch.no_grad():
             old = batch_logprobs(model, batch, temperature=TEMPERATURE, num_ids=300)
-        means = ClippedPolicy(loss, temperature=TEMPERATURE, num_ids=300)(model, replace(batch, old_logprobs=old)).means
+        means = ClippedPolicy(LOSSES[loss], temperature=TEMPERATURE, num_ids=300)(
+            model, replace(batch, old_logprobs=old)
+        ).means
     assert means["ratio"].total == means["ratio"].weight == (batch.weights != 0).sum()
     assert means["clip_fraction"].total == 0 and means["approx_kl"].total == 0
 
 
 @pytest.mark.parametrize("changes", [{}, EXPERTS])
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", NAMES)
 def test_equal_rewards_give_exactly_no_gradient(
-    make_model: Callable[..., Transformer], loss: PolicyLoss, changes: dict[str, Any]
+    make_model: Callable[..., Transformer], loss: str, changes: dict[str, Any]
 ) -> None:
     model = make_model(**changes)
     batch = rollouts(model, loss)
     batch = replace(batch, advantages=torch.zeros_like(batch.weights))
-    assert not any(gradient.any() for gradient in gradients(ClippedPolicy(loss)(model, batch), model).values())
+    assert not any(gradient.any() for gradient in gradients(ClippedPolicy(LOSSES[loss])(model, batch), model).values())
 
 
-@pytest.mark.parametrize("loss", LOSSES)
-def test_a_token_without_weight_gets_exactly_no_gradient_and_may_hold_anything(
-    model: Transformer, loss: PolicyLoss
-) -> None:
+@pytest.mark.parametrize("loss", NAMES)
+def test_a_token_without_weight_gets_exactly_no_gradient_and_may_hold_anything(model: Transformer, loss: str) -> None:
     """Asked of the hidden state that predicts it, because later tokens do learn from having read it."""
-    batch, objective = rollouts(model, loss), ClippedPolicy(loss, kl_coefficient=0.1)
+    batch, objective = rollouts(model, loss), ClippedPolicy(LOSSES[loss], kl_coefficient=0.1)
     assert batch.reference_logprobs is not None
     seen: list[Tensor] = []
 
@@ -217,7 +220,9 @@ def test_without_weight_there_is_neither_loss_nor_gradient_nor_nan(
 ) -> None:
     model = make_model(**changes)
     batch = rollouts(model, "dapo")
-    loss = ClippedPolicy("dapo", kl_coefficient=0.1)(model, replace(batch, weights=torch.zeros_like(batch.weights)))
+    loss = ClippedPolicy(LOSSES["dapo"], kl_coefficient=0.1)(
+        model, replace(batch, weights=torch.zeros_like(batch.weights))
+    )
     assert all(mean.total == 0 and mean.weight == 0 for mean in loss.means.values())
     assert not any(gradient.any() for gradient in gradients(loss, model).values())
 
@@ -228,7 +233,7 @@ def test_without_weight_there_is_neither_loss_nor_gradient_nor_nan(
 def test_a_token_that_has_moved_far_enough_has_no_more_gradient_and_one_that_moved_back_has() -> None:
     ratio = torch.tensor([0.5, 0.9, 1.1, 1.5, 0.5, 0.9, 1.1, 1.5], requires_grad=True)
     advantages = torch.tensor([1.0, 1.0, 1.0, 1.0, -1.0, -1.0, -1.0, -1.0])
-    gain, is_clipped = clipped_gain(ratio, advantages, 0.2, 0.3)
+    gain, is_clipped = clipped_gain(ratio, ratio.log(), advantages, 0.2, 0.3)
     (gradient,) = torch.autograd.grad(gain.sum(), ratio)
     assert is_clipped.tolist() == [False, False, False, True, True, False, False, False]
     assert gradient.tolist() == [1, 1, 1, 0, 0, -1, -1, -1]
@@ -236,9 +241,8 @@ def test_a_token_that_has_moved_far_enough_has_no_more_gradient_and_one_that_mov
 
 
 def test_cispo_keeps_the_gradient_of_every_token_and_bounds_its_size(model: Transformer) -> None:
-    objective = ClippedPolicy("cispo", clip_low=0.0, clip_high=1.0)
     ratio, logprobs = torch.tensor([0.01, 1.0, 5.0]), torch.tensor([-3.0, -1.0, -2.0], requires_grad=True)
-    gain, is_clipped = objective._gain(ratio, logprobs, torch.tensor([1.0, 1.0, -0.5]))
+    gain, is_clipped = LOSSES["cispo"].gain(ratio, logprobs, torch.tensor([1.0, 1.0, -0.5]), 0.0, 1.0)
     (gradient,) = torch.autograd.grad(gain.sum(), logprobs)
     assert gradient.tolist() == pytest.approx([0.01, 1.0, -1.0]) and is_clipped.tolist() == [False, False, True]
 
@@ -268,22 +272,59 @@ def test_weighted_by_the_ratio_k3_has_the_gradient_of_the_divergence() -> None:
     assert (other - expected).abs().max() > 0.2 * expected.abs().max()
 
 
+def test_a_group_is_compared_with_its_mean_and_divided_by_its_sample_deviation() -> None:
+    rewards = torch.tensor([[1.0, 0.0, 0.0, 1.0], [2.0, 0.0, 0.5, 0.1]])
+    expected = (rewards - rewards.mean(1, keepdim=True)) / (rewards.std(1, keepdim=True) + 1e-4)
+    torch.testing.assert_close(group_advantages(rewards), expected)
+    torch.testing.assert_close(group_advantages(rewards, is_scaled=False), rewards - rewards.mean(1, keepdim=True))
+
+
+def test_each_loss_compares_as_its_paper_does() -> None:
+    rewards = torch.tensor([[1.0, 0.0, 0.0, 0.5]])
+    for name, loss in LOSSES.items():
+        if loss.advantages is None:
+            assert name == "ppo"
+        else:
+            is_scaled = name != "dr_grpo"
+            assert torch.equal(loss.advantages(rewards), group_advantages(rewards, is_scaled=is_scaled))
+
+
+@pytest.mark.parametrize("is_scaled", [True, False])
+@given(st.lists(st.floats(-3, 3, width=32), min_size=2, max_size=6), st.data())
+def test_a_dropped_rollout_changes_nothing_for_the_others(
+    is_scaled: bool, rewards: list[float], data: st.DataObject
+) -> None:
+    place = data.draw(st.integers(0, len(rewards)))
+    dropped = [*rewards[:place], NAN, *rewards[place:]]
+    found = group_advantages(torch.tensor([dropped]), is_scaled=is_scaled)[0].tolist()
+    assert found.pop(place) == 0
+    assert found == pytest.approx(group_advantages(torch.tensor([rewards]), is_scaled=is_scaled)[0].tolist(), abs=1e-6)
+
+
+@pytest.mark.parametrize("is_scaled", [True, False])
+@given(st.floats(-100, 100), st.integers(1, 16))
+def test_equal_rewards_and_lone_rollouts_have_exactly_no_advantage(is_scaled: bool, reward: float, size: int) -> None:
+    """Exactly, though the mean of several 0.1 is not 0.1."""
+    assert not group_advantages(torch.full((1, size), reward, dtype=torch.float64), is_scaled=is_scaled).any()
+    assert not group_advantages(torch.tensor([[reward, NAN, NAN], [NAN, NAN, NAN]]), is_scaled=is_scaled).any()
+
+
 def test_weights_say_what_a_token_counts_in_each_loss() -> None:
     sampled = torch.tensor([[0, 1, 1, 0, 1, 1], [0, 0, 1, 1, 0, 0], [0, 0, 0, 0, 0, 0]]).float()
-    each, divisor = token_weights(sampled, "grpo", 8)
+    each, divisor = LOSSES["grpo"].token_weights(sampled, 8)
     assert each.sum(-1).tolist() == [1, 1, 0] and each[0, 1] == 0.25 and divisor == 2
-    each, divisor = token_weights(sampled, "dr_grpo", 8)
+    each, divisor = LOSSES["dr_grpo"].token_weights(sampled, 8)
     assert torch.equal(each, sampled / 8) and divisor == 2
     for loss in ("dapo", "cispo", "ppo"):
-        each, divisor = token_weights(sampled, loss, 8)
+        each, divisor = LOSSES[loss].token_weights(sampled, 8)
         assert torch.equal(each, sampled) and divisor is None
-    assert token_weights(torch.zeros(1, 1), "grpo", 8)[1] == 0
+    assert LOSSES["grpo"].token_weights(torch.zeros(1, 1), 8)[1] == 0
 
 
 def test_a_mixture_is_balanced_on_request(make_model: Callable[..., Transformer]) -> None:
     model = make_model(**EXPERTS)
     batch = rollouts(model, "dapo")
-    plain, balanced = (ClippedPolicy("dapo", router_coefficient=c)(model, batch) for c in (0.0, 0.5))
+    plain, balanced = (ClippedPolicy(LOSSES["dapo"], router_coefficient=c)(model, batch) for c in (0.0, 0.5))
     torch.testing.assert_close(
         balanced.total - plain.total, 0.5 * balanced.means["router_balance"].total, rtol=1e-4, atol=1e-5
     )
@@ -293,7 +334,6 @@ def test_a_mixture_is_balanced_on_request(make_model: Callable[..., Transformer]
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [
-        ({"loss": "reinforce"}, "loss is 'reinforce'; expected one of grpo, dr_grpo, dapo, cispo"),
         ({"clip_low": 1.5}, r"clip_low is 1.5, .*; expected 0 to 1"),
         ({"clip_high": -0.1}, r"clip_high -0.1"),
         ({"kl_coefficient": -1.0}, r"kl_coefficient -1.0"),

@@ -1,6 +1,7 @@
 """Dropped rollouts are left out, the others are compared within their groups or by a critic, cut into parts or not."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -10,13 +11,13 @@ from torch import Tensor
 
 from minimind.data.prompts import Prompt
 from minimind.interfaces import Batch
+from minimind.objectives.policy import LOSSES
 from minimind.rl.advantages import gae, token_rewards, whiten
-from minimind.rl.credit import Critic, Judges, compare, judge
+from minimind.rl.credit import Critic, RolloutModels, credit
 from minimind.rl.experience import Experience
-from minimind.rl.outcomes import Outcome
-from minimind.rl.rewards import Scored
-from minimind.rl.rollouts import Rollout
+from minimind.rl.rollouts import Outcome, Rollout, RolloutSettings, Score
 from minimind.text.conversation import Message
+from minimind.training.distributed import World
 
 PROMPT = Prompt((Message("user", "add"),))
 OUTCOME = Outcome(PROMPT, (Message("assistant", "3"),), "stop", 2)
@@ -24,7 +25,7 @@ NAN = math.nan
 
 
 def rollout(place: int, member: int, reward: float, weights: tuple[int, ...] = (0, 0, 1, 1)) -> Rollout:
-    scored = Scored(reward, {} if math.isnan(reward) else {"r": reward}, "reward_raised" if math.isnan(reward) else "")
+    scored = Score(reward, {} if math.isnan(reward) else {"r": reward}, "reward_raised" if math.isnan(reward) else "")
     ids = tuple(40 + (7 * place + 3 * member + index) % 9 for index in range(len(weights)))
     logprobs = tuple(-0.5 * weight for weight in weights)
     return Rollout(place, member, ids, tuple(map(float, weights)), logprobs, OUTCOME, scored)
@@ -49,12 +50,14 @@ def says(scale: float) -> Any:
     return values
 
 
-def rows(kind: str = "grpo", **options: Any) -> list[Experience]:
-    return compare(ROLLOUTS, 3, kind, right="r", **options)
+ALONE = RolloutModels(policy=says(0.01))
 
 
-def judged(judges: Judges, kind: str = "grpo", parts: int = 1, **options: Any) -> list[Experience]:
-    return judge(rows(kind), ROLLOUTS, judges, kind=kind, max_tokens=8, parts=parts, **options)
+def rows(
+    loss: str = "grpo", models: RolloutModels = ALONE, rollouts: list[Rollout] = ROLLOUTS, **changes: Any
+) -> list[Experience]:
+    settings = RolloutSettings(loss=LOSSES[loss], prompts_per_step=2, group=3, max_tokens=8, **changes)
+    return credit(rollouts, models, settings, World())
 
 
 def test_a_dropped_rollout_has_no_ids_and_the_others_the_advantage_of_their_group() -> None:
@@ -68,15 +71,15 @@ def test_a_dropped_rollout_has_no_ids_and_the_others_the_advantage_of_their_grou
 
 def test_unfinished_answers_are_dropped_on_request() -> None:
     cut = [replace(one, outcome=replace(OUTCOME, finish_reason="length")) for one in ROLLOUTS]
-    assert sum(bool(row.ids) for row in compare(cut, 3, "grpo", right="r")) == 5
-    found = compare(cut, 3, "grpo", right="r", drop_unfinished=True)
+    assert sum(bool(row.ids) for row in rows(rollouts=cut)) == 5
+    found = rows(rollouts=cut, drop_unfinished=True)
     assert not any(row.ids for row in found)
     assert [row.figures["dropped_unfinished"][0] for row in found] == [1, 1, 0, 1, 1, 1], "a failed reward comes first"
 
 
 @pytest.mark.parametrize("parts", [1, 2, 9])
 def test_what_models_say_stands_at_sampled_targets_and_nowhere_else(parts: int) -> None:
-    found = judged(Judges(logprobs=says(0.01), reference=says(0.02)), parts=parts)
+    found = rows(models=RolloutModels(policy=says(0.01), reference=says(0.02)), accumulate=parts)
     for row, one in zip(found, ROLLOUTS, strict=True):
         if not row.ids:
             assert not row.tensors
@@ -90,7 +93,7 @@ def test_what_models_say_stands_at_sampled_targets_and_nowhere_else(parts: int) 
 
 def test_a_critic_gives_each_token_its_own_advantage() -> None:
     critic = Critic(values=says(-0.01), gamma=0.9, lam=0.8)
-    found = judged(Judges(logprobs=says(0.01), reference=says(0.02), critic=critic), "ppo", parts=2)
+    found = rows("ppo", RolloutModels(policy=says(0.01), reference=says(0.02), critic=critic), accumulate=2)
     raw = []
     for row, one in zip(found, ROLLOUTS, strict=True):
         if not row.ids or one.scored is None:
@@ -106,9 +109,9 @@ def test_a_critic_gives_each_token_its_own_advantage() -> None:
 
 
 def test_whitened_advantages_are_the_same_in_any_number_of_parts() -> None:
-    judges = Judges(logprobs=says(0.01), critic=Critic(values=says(-0.01)))
-    whole, cut = judged(judges, "ppo"), judged(judges, "ppo", parts=3)
-    assert judges.tensor_names == ["advantages", "old_logprobs", "old_values", "returns"]
+    models = RolloutModels(policy=says(0.01), critic=Critic(values=says(-0.01)))
+    whole, cut = rows("ppo", models), rows("ppo", models, accumulate=3)
+    assert models.tensor_names == ["advantages", "old_logprobs", "old_values", "returns"]
     sampled = torch.cat([row.tensors["advantages"][row.is_sampled] for row in whole if row.ids])
     assert float(sampled.mean()) == pytest.approx(0, abs=1e-6) and float(sampled.std()) > 0.9
     for one, other in zip(whole, cut, strict=True):
@@ -120,10 +123,12 @@ def test_whitened_advantages_are_the_same_in_any_number_of_parts() -> None:
 def test_a_rank_without_rollouts_takes_part_in_the_sums() -> None:
     asked: list[list[float]] = []
 
-    def sums(values: Any) -> list[float]:
-        asked.append(list(values))
-        return asked[-1]
+    class Listening(World):
+        def sum(self, values: Iterable[float]) -> list[float]:
+            asked.append(list(values))
+            return asked[-1]
 
-    judges = Judges(logprobs=says(1), critic=Critic(values=says(1)))
-    assert judge([], [], judges, kind="ppo", max_tokens=8, parts=2, sum_over_ranks=sums) == []
+    models = RolloutModels(policy=says(1), critic=Critic(values=says(1)))
+    settings = RolloutSettings(loss=LOSSES["ppo"], prompts_per_step=1, group=1, max_tokens=8, accumulate=2)
+    assert credit([], models, settings, Listening()) == []
     assert asked == [[0, 0, 0]]

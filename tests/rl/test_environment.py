@@ -1,4 +1,4 @@
-"""Whatever a tool does, the policy reads a bounded text, and a dialogue ends."""
+"""Whatever a tool does, the policy reads a bounded text."""
 
 import json
 import sys
@@ -11,7 +11,7 @@ import pytest
 
 from minimind.data.prompts import Prompt
 from minimind.errors import DataError
-from minimind.rl.environment import RolloutDialogue, ToolEnvironment
+from minimind.rl.environment import ToolEnvironment
 from minimind.text.conversation import Message, ToolCall, render_tool_results
 from minimind.text.tokenizer import RESERVED, Tokenizer
 from minimind.tools.builtin import TOOLS
@@ -124,44 +124,6 @@ def test_an_answer_may_make_a_few_calls_only() -> None:
 
     assert [result.failed for result in results] == [False] * 3 + [True] * 997
     assert json.loads(results[3].text) == {"error": "one answer may make at most 3 calls"}
-
-
-def test_a_dialogue_goes_on_while_tools_are_called_and_ends_with_an_answer() -> None:
-    environment, dialogue = ToolEnvironment(TOOLS), RolloutDialogue(PROMPT, max_turns=3)
-
-    [result] = dialogue.take(asks(GOOD), "stop", 20, environment)
-    assert result.text == '{"result": 5}' and not dialogue.is_over
-    assert not dialogue.take(Message("assistant", "5"), "stop", 4, environment)
-    assert dialogue.is_over
-
-    outcome = dialogue.outcome()
-    assert outcome.messages == (asks(GOOD), Message("tool", '{"result": 5}'), Message("assistant", "5"))
-    assert (outcome.num_tokens, outcome.finish_reason, outcome.tool_results) == (24, "stop", (result,))
-
-
-def test_the_last_answer_that_is_allowed_runs_no_tools() -> None:
-    environment, dialogue = ToolEnvironment(TOOLS), RolloutDialogue(PROMPT, max_turns=2)
-    dialogue.take(asks(GOOD), "stop", 20, environment)
-
-    assert not dialogue.take(asks(GOOD), "stop", 20, environment)
-    assert dialogue.is_over and len(dialogue.results) == 1 and dialogue.outcome().answer == asks(GOOD)
-
-
-@pytest.mark.parametrize("finish_reason", ["length", "error"])
-def test_calls_of_an_answer_that_was_cut_are_not_run(finish_reason: str) -> None:
-    dialogue = RolloutDialogue(PROMPT, max_turns=5)
-
-    assert not dialogue.take(asks(GOOD), finish_reason, 20, ToolEnvironment(TOOLS))
-    assert dialogue.is_over and not dialogue.results and dialogue.outcome().finish_reason == finish_reason
-
-
-def test_without_an_environment_or_from_outside_a_dialogue_ends() -> None:
-    dialogue = RolloutDialogue(PROMPT, max_turns=5)
-    assert not dialogue.take(asks(GOOD), "stop", 20) and dialogue.is_over
-
-    stopped = RolloutDialogue(PROMPT)
-    stopped.stop()
-    assert stopped.is_over and stopped.outcome().finish_reason == "length" and stopped.outcome().messages == ()
 
 
 def test_deeply_nested_arguments_are_an_error_of_the_call() -> None:

@@ -12,8 +12,8 @@ import pytest
 
 from minimind.data.prompts import Prompt
 from minimind.errors import ConfigError
-from minimind.rl.outcomes import Outcome
 from minimind.rl.reward_functions import http_reward, import_reward
+from minimind.rl.rollouts import Outcome
 from minimind.text.conversation import Message
 
 OUTCOME = Outcome(Prompt((Message("user", "1+1?"),), gt=("2",)), (Message("assistant", "二"),), "stop", 3)

@@ -13,8 +13,8 @@ import torch
 
 from minimind.data.prompts import Prompt
 from minimind.errors import ConfigError, TrainingError
-from minimind.rl.outcomes import Outcome
 from minimind.rl.rewards import Reward, Rewards, parse_rewards
+from minimind.rl.rollouts import Outcome
 from minimind.text.conversation import Message
 
 
@@ -39,7 +39,7 @@ def test_the_total_is_the_weighted_sum_of_the_parts() -> None:
         {"number": 0, "format": 0, "length": -1, "repetition": 0},
     ]
     assert [one.total for one in scored] == pytest.approx([1.7, 0.7, 0.5])
-    assert not any(one.is_dropped for one in scored)
+    assert not any(one.failure for one in scored)
 
 
 def broken(_: Outcome) -> float:
@@ -134,7 +134,7 @@ def test_other_parts_are_kept_when_one_fails() -> None:
     both = Rewards([Reward("mine", broken), Reward("one", lambda _: 1.0)])
     [scored] = both([outcome()])
 
-    assert scored.is_dropped and math.isnan(scored.total) and scored.parts == {"one": 1.0}
+    assert scored.failure and math.isnan(scored.total) and scored.parts == {"one": 1.0}
 
 
 def test_too_many_failures_in_a_row_stop_training_with_reward_reason_and_place() -> None:

@@ -1,7 +1,8 @@
 """A source that samples: ratio 1 at first, the same rollouts for any ranks, resumed to the bit; and it teaches."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,20 @@ from minimind.interfaces import Batch, Objective, RolloutBatch
 from minimind.model import Transformer
 from minimind.objectives.actor_critic import ActorCritic, ClippedActorCritic, values
 from minimind.objectives.logprobs import batch_logprobs
-from minimind.objectives.policy import ClippedPolicy
+from minimind.objectives.policy import LOSSES, ClippedPolicy
 from minimind.rl.backends import InProcess
+from minimind.rl.credit import Critic, RolloutModels
+from minimind.rl.experience import STATE_FILE
 from minimind.rl.figures import figure_names
-from minimind.rl.iteration import STATE_FILE
-from minimind.rl.outcomes import Outcome
 from minimind.rl.rewards import Reward, Rewards
-from minimind.rl.rollout_source import Critic, RolloutSettings, RolloutSource
-from minimind.rl.rollouts import Sampler
+from minimind.rl.rollout_source import RolloutSource
+from minimind.rl.rollouts import Outcome, RolloutSettings
+from minimind.rl.sampler import RolloutSampler
 from minimind.rl.traces import TraceWriter, read_traces
 from minimind.storage.tensor_files import write_files
 from minimind.text.conversation import Message, render_prompt
 from minimind.text.tokenizer import Tokenizer
+from minimind.training.distributed import World
 from minimind.training.optimizer import make_optimizers
 from minimind.training.settings import TrainConfig
 from minimind.training.state import load_training_state, training_state_files
@@ -42,7 +45,22 @@ def starts_with_a_letter(outcome: Outcome) -> float:
     return float(outcome.answer.content[:1] in LETTERS and bool(outcome.answer.content))
 
 
-class World:
+ALONE = World()
+
+
+@dataclass(frozen=True)
+class OneOf(World):
+    """A rank whose companions add to its sums of one figure, and of several."""
+
+    to_one: float = 0.0
+    to_several: float = 0.0
+
+    def sum(self, values: Iterable[float]) -> list[float]:
+        own = list(values)
+        return [value + (self.to_one if len(own) == 1 else self.to_several) for value in own]
+
+
+class Training:
     """A policy, its source, its objective and the trainer that brings them together."""
 
     def __init__(
@@ -58,11 +76,12 @@ class World:
         total: int = 100,
         max_tokens: int = 4,
         context: int = 96,
-        rank: Mapping[str, Any] | None = None,
+        world: World = ALONE,
+        traces: TraceWriter | None = None,
         is_rounded: bool = False,
         **settings: Any,
     ) -> None:
-        kind = "ppo" if ppo else settings.pop("kind", "grpo")
+        loss = LOSSES["ppo" if ppo else settings.pop("loss", "grpo")]
         common = {"temperature": temperature, "num_ids": tokenizer.vocab_size}
 
         def precision() -> torch.autocast:
@@ -79,7 +98,7 @@ class World:
         self.model: nn.Module = ActorCritic(policy) if ppo else policy
         sampling = Sampling(temperature=temperature, top_p=1.0, max_tokens=max_tokens)
         self.source = RolloutSource(
-            Sampler(
+            RolloutSampler(
                 backend=InProcess(policy, tokenizer, precision=precision),
                 tokenizer=tokenizer,
                 sampling=sampling,
@@ -88,13 +107,16 @@ class World:
             ),
             PROMPTS,
             Rewards([Reward("letter", reward)]),
-            RolloutSettings(**{"kind": kind, "prompts_per_step": 2, "group": 4, **settings}),
-            logprobs=logprobs,
-            reference=reference and (lambda batch: logprobs(batch, reference)),
-            critic=Critic(values=expected) if ppo else None,
-            **(rank or {}),
+            RolloutModels(
+                policy=logprobs,
+                reference=reference and (lambda batch: logprobs(batch, reference)),
+                critic=Critic(values=expected) if ppo else None,
+            ),
+            RolloutSettings(**{"loss": loss, "prompts_per_step": 2, "group": 4, "max_tokens": max_tokens, **settings}),
+            world=world,
+            traces=traces,
         )
-        objective: Objective = ClippedActorCritic(**common) if ppo else ClippedPolicy(kind, **common)  # type: ignore[arg-type]
+        objective: Objective = ClippedActorCritic(**common) if ppo else ClippedPolicy(loss, **common)  # type: ignore[arg-type]
         self.optimizers = make_optimizers(
             self.model, name="adamw", muon_lr=lr, lr=lr, embedding_lr=lr, weight_decay=0.0, betas=(0.9, 0.95)
         )
@@ -147,47 +169,47 @@ def same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
 def test_at_the_first_step_of_an_iteration_the_ratio_is_exactly_1(
     make_policy: MakePolicy, tokenizer: Tokenizer, ppo: bool, options: dict[str, Any]
 ) -> None:
-    world = World(make_policy(), tokenizer, ppo=ppo, updates=2, **options)
+    training = Training(make_policy(), tokenizer, ppo=ppo, updates=2, **options)
     for _ in range(2):
-        first, second = world.step(), world.step()
+        first, second = training.step(), training.step()
         assert (first["ratio"], first["approx_kl"], first["clip_fraction"]) == (1.0, 0.0, 0.0)
         assert second["ratio"] != 1.0 and second["approx_kl"] > 0
 
 
 def test_equal_rewards_have_exactly_no_gradient(make_policy: MakePolicy, tokenizer: Tokenizer) -> None:
-    world = World(make_policy(), tokenizer, reward=lambda outcome: 0.1)
-    before = {name: tensor.clone() for name, tensor in world.model.state_dict().items()}
-    metrics = world.step()
-    assert metrics["gradient_norm"] == 0 and same(world.model.state_dict(), before)
-    assert figures(list(world.source.micro_batches(0)))["equal_groups"] == 1
+    training = Training(make_policy(), tokenizer, reward=lambda outcome: 0.1)
+    before = {name: tensor.clone() for name, tensor in training.model.state_dict().items()}
+    metrics = training.step()
+    assert metrics["gradient_norm"] == 0 and same(training.model.state_dict(), before)
+    assert figures(list(training.source.micro_batches(0)))["equal_groups"] == 1
 
 
-@pytest.mark.parametrize("options", [{}, {"kind": "cispo"}, {"ppo": True, "updates": 2}])
+@pytest.mark.parametrize("options", [{}, {"loss": "cispo"}, {"ppo": True, "updates": 2}])
 def test_a_policy_learns_what_is_rewarded(
     make_policy: MakePolicy, tokenizer: Tokenizer, options: dict[str, Any]
 ) -> None:
     settings = {"prompts_per_step": 5, "group": 8, "lr": 0.03, "temperature": 1.0, **options}
-    world = World(make_policy(spread=0.1), tokenizer, **settings)
+    training = Training(make_policy(spread=0.1), tokenizer, **settings)
     rates = []
     for step in range(24):
-        rates.append(figures(list(world.source.micro_batches(step)))["pass_rate"])
-        world.step()
+        rates.append(figures(list(training.source.micro_batches(step)))["pass_rate"])
+        training.step()
     assert sum(rates[:2]) / 2 < 0.5 < 0.7 < sum(rates[-4:]) / 4
 
 
 def test_micro_batches_are_a_matter_of_memory(make_policy: MakePolicy, tokenizer: Tokenizer) -> None:
     norms = []
     for accumulate in (1, 2, 50):
-        world = World(make_policy(), tokenizer, accumulate=accumulate)
-        batches = list(world.source.micro_batches(0))
+        training = Training(make_policy(), tokenizer, accumulate=accumulate)
+        batches = list(training.source.micro_batches(0))
         assert len(batches) == min(accumulate, 8) and sum(batch.weight for batch in batches) == pytest.approx(8)
         assert not any(batch.means for batch in batches[1:])
-        norms.append(world.step()["gradient_norm"])
+        norms.append(training.step()["gradient_norm"])
     assert norms == pytest.approx([norms[0]] * 3, rel=1e-5) and norms[0] > 0
 
 
 def test_weights_are_on_sampled_tokens_the_end_included(make_policy: MakePolicy, tokenizer: Tokenizer) -> None:
-    [batch] = World(make_policy(), tokenizer, kind="dapo", max_tokens=40).source.micro_batches(0)
+    [batch] = Training(make_policy(), tokenizer, loss="dapo", max_tokens=40).source.micro_batches(0)
     assert batch.lengths is None
     asked = [render_prompt(prompt.messages, (), tokenizer) for prompt in PROMPTS]
     for tokens, targets, weights in zip(batch.tokens, batch.targets, batch.weights, strict=True):
@@ -203,7 +225,7 @@ def test_weights_are_on_sampled_tokens_the_end_included(make_policy: MakePolicy,
 
 
 def test_each_prompt_comes_once_per_epoch(make_policy: MakePolicy, tokenizer: Tokenizer) -> None:
-    source = World(make_policy(), tokenizer).source
+    source = Training(make_policy(), tokenizer).source
     for epoch in range(3):
         asked = [source.prompt(place) for place in range(5 * epoch, 5 * epoch + 5)]
         assert {id(prompt) for prompt in asked} == {id(prompt) for prompt in PROMPTS}
@@ -213,7 +235,7 @@ def test_each_prompt_comes_once_per_epoch(make_policy: MakePolicy, tokenizer: To
 
 def test_ranks_share_the_rollouts_that_one_process_would_take(make_policy: MakePolicy, tokenizer: Tokenizer) -> None:
     def rows(**options: Any) -> list[tuple[list[int], list[float]]]:
-        batches = World(make_policy(), tokenizer, prompts_per_step=3, **options).source.micro_batches(0)
+        batches = Training(make_policy(), tokenizer, prompts_per_step=3, **options).source.micro_batches(0)
         return [
             (tokens[: int(weights.nonzero()[-1]) + 1].tolist(), advantages[weights != 0].tolist())
             for batch in batches
@@ -221,7 +243,7 @@ def test_ranks_share_the_rollouts_that_one_process_would_take(make_policy: MakeP
         ]
 
     alone = rows()
-    shared = [row for rank in range(2) for row in rows(rank={"rank": rank, "ranks": 2})]
+    shared = [row for rank in range(2) for row in rows(world=OneOf(rank, 2))]
     assert sorted(alone) == sorted(shared) and len(alone) == 12
 
 
@@ -230,37 +252,31 @@ def test_a_rank_without_prompts_has_a_batch_of_no_weight_and_the_same_figures(
 ) -> None:
     """Three ranks and two prompts; the sums over ranks say that the others have some."""
     # One figure alone tells whether a rank has failed.
-    rank = {"rank": 2, "ranks": 3, "sum_over_ranks": lambda values: [value + 8 * (len(values) > 1) for value in values]}
-    [batch] = World(make_policy(), tokenizer, rank=rank).source.micro_batches(0)
-    [other] = World(make_policy(), tokenizer).source.micro_batches(0)
+    [batch] = Training(make_policy(), tokenizer, world=OneOf(2, 3, to_several=8)).source.micro_batches(0)
+    [other] = Training(make_policy(), tokenizer).source.micro_batches(0)
     assert batch.weight == 0 and batch.num_tokens == 0
     assert list(batch.means) == list(other.means) == figure_names(["letter"])
     assert all(float(mean.weight) == 0 for mean in batch.means.values())
 
 
 def test_an_error_on_one_rank_is_one_on_all(make_policy: MakePolicy, tokenizer: Tokenizer) -> None:
-    other_failed = {
-        "rank": 0,
-        "ranks": 2,
-        "sum_over_ranks": lambda values: [value + (len(values) == 1) for value in values],
-    }
     with pytest.raises(TrainingError, match="another process could not take its rollouts"):
-        World(make_policy(), tokenizer, rank=other_failed).source.micro_batches(0)
+        Training(make_policy(), tokenizer, world=OneOf(0, 2, to_one=1)).source.micro_batches(0)
 
 
 def test_figures_are_those_of_the_rollouts(make_policy: MakePolicy, tokenizer: Tokenizer) -> None:
     said: list[Outcome] = []
-    world = World(
+    training = Training(
         make_policy(), tokenizer, reward=lambda outcome: said.append(outcome) or starts_with_a_letter(outcome)
     )
-    found = figures(list(world.source.micro_batches(0)))
+    found = figures(list(training.source.micro_batches(0)))
     scores = [starts_with_a_letter(outcome) for outcome in said]
     assert found["reward"] == found["reward_letter"] == found["pass_rate"] == pytest.approx(sum(scores) / 8)
     assert found["answer_tokens"] == sum(outcome.num_tokens for outcome in said) / 8
     assert found["ended"] == sum(outcome.finish_reason == "stop" for outcome in said) / 8
     assert found["dropped"] == found["tool_calls"] == 0
     assert 0 < found["sampling_gap"] < 1e-4, "one process and one precision, but a cache"
-    assert world.source.timings.keys() == {"generation", "scoring", "logprobs"}
+    assert training.source.timings.keys() == {"generation", "scoring", "logprobs"}
 
 
 def test_what_is_dropped_is_counted_and_the_rest_is_learnt_from(make_policy: MakePolicy, tokenizer: Tokenizer) -> None:
@@ -269,12 +285,12 @@ def test_what_is_dropped_is_counted_and_the_rest_is_learnt_from(make_policy: Mak
             raise ValueError("not this one")
         return float(len(outcome.answer.content))
 
-    world = World(make_policy(), tokenizer, reward=picky, prompts_per_step=5)
-    batches = list(world.source.micro_batches(0))
+    training = Training(make_policy(), tokenizer, reward=picky, prompts_per_step=5)
+    batches = list(training.source.micro_batches(0))
     found = figures(batches)
     assert 0 < found["dropped"] == found["dropped_reward_raised"] < 1
     assert sum(batch.weight for batch in batches) == pytest.approx(20 * (1 - found["dropped"]))
-    assert 0 < world.step()["gradient_norm"] < float("inf")
+    assert 0 < training.step()["gradient_norm"] < float("inf")
 
 
 def test_nothing_left_is_an_error_with_the_reasons(make_policy: MakePolicy, tokenizer: Tokenizer) -> None:
@@ -282,9 +298,9 @@ def test_nothing_left_is_an_error_with_the_reasons(make_policy: MakePolicy, toke
         raise ValueError("it broke")
 
     with pytest.raises(TrainingError, match=r"step 1: all 8 rollouts .* dropped: 8 reward_raised \(.*it broke\)"):
-        World(make_policy(), tokenizer, reward=broken).step()
+        Training(make_policy(), tokenizer, reward=broken).step()
     with pytest.raises(TrainingError, match="8 no_room"):
-        World(make_policy(), tokenizer, reward=broken, context=5).step()
+        Training(make_policy(), tokenizer, reward=broken, context=5).step()
 
 
 # ---- iterations
@@ -293,7 +309,7 @@ def test_nothing_left_is_an_error_with_the_reasons(make_policy: MakePolicy, toke
 def test_an_iteration_is_learnt_from_for_its_updates_and_ends_early_when_the_policy_has_moved(
     make_policy: MakePolicy, tokenizer: Tokenizer
 ) -> None:
-    source = World(make_policy(), tokenizer, updates=3, kl_limit=0.1).source
+    source = Training(make_policy(), tokenizer, updates=3, kl_limit=0.1).source
     first = source.micro_batches(0)
     assert source.accepts({"approx_kl": 0.09})
     assert source.micro_batches(1) is first and source.micro_batches(1) is first
@@ -308,8 +324,8 @@ def test_a_run_resumed_after_any_step_is_the_uninterrupted_one_to_the_bit(
 ) -> None:
     reference = make_policy(seed=5)
 
-    def start() -> World:
-        return World(make_policy(), tokenizer, reference=reference, accumulate=2, prompts_per_step=3, **options)
+    def start() -> Training:
+        return Training(make_policy(), tokenizer, reference=reference, accumulate=2, prompts_per_step=3, **options)
 
     whole, kept, metrics, batches = start(), [], [], []
     for step in range(6):
@@ -332,7 +348,7 @@ def test_a_run_resumed_after_any_step_is_the_uninterrupted_one_to_the_bit(
 def test_a_checkpoint_without_rollouts_cannot_be_resumed(
     make_policy: MakePolicy, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
-    source = World(make_policy(), tokenizer).source
+    source = Training(make_policy(), tokenizer).source
     assert not source.state_files(), "nothing was sampled yet"
     with pytest.raises(CheckpointError, match=r"rollouts\.json: cannot be read"):
         source.load_state(tmp_path)
@@ -342,7 +358,7 @@ def test_traces_of_steps_that_are_taken_again_are_not_written_twice(
     make_policy: MakePolicy, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
     path = tmp_path / "traces.jsonl"
-    first = World(make_policy(), tokenizer, rank={"traces": TraceWriter(path)})
+    first = Training(make_policy(), tokenizer, traces=TraceWriter(path))
     weights = {}
     for step in range(3):
         first.step()
@@ -350,7 +366,7 @@ def test_traces_of_steps_that_are_taken_again_are_not_written_twice(
     before = list(read_traces(path))
     assert [trace.iteration for trace in before] == [0] * 8 + [1] * 8 + [2] * 8
     assert [trace.reward for trace in before].count(None) == 0
-    second = World(make_policy(), tokenizer, rank={"traces": TraceWriter(path)})
+    second = Training(make_policy(), tokenizer, traces=TraceWriter(path))
     second.resume(tmp_path / "1", 2, weights[1])
     second.step()
     assert list(read_traces(path)) == before

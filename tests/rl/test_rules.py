@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minimind.data.prompts import Prompt
-from minimind.rl.outcomes import Outcome, ToolResult
+from minimind.rl.rollouts import Outcome, ToolResult
 from minimind.rl.rules import RULES, exact, length, number, repetition, tool_success, well_formed
 from minimind.text.conversation import Message, ToolCall, parse_answer
 from minimind.text.tokenizer import RESERVED

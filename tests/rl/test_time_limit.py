@@ -7,7 +7,7 @@ from threading import Event, Thread
 
 import pytest
 
-from minimind.rl.time_limit import CallEnding, call_in_time
+from minimind.rl.time_limit import CallResult, call_in_time
 
 
 def test_calls_end_in_order_with_a_value_or_an_exception() -> None:
@@ -15,7 +15,7 @@ def test_calls_end_in_order_with_a_value_or_an_exception() -> None:
         return 1 / number
 
     first, second, third = call_in_time(half, [1, 0, 2], 5)
-    assert (first, third) == (CallEnding(1.0), CallEnding(0.5))
+    assert (first, third) == (CallResult(1.0), CallResult(0.5))
     assert isinstance(second.error, ZeroDivisionError) and not second.timed_out
 
 
@@ -24,8 +24,8 @@ def test_no_exception_comes_through(error: type[BaseException]) -> None:
     def leave(_: int) -> None:
         raise error
 
-    [ending] = call_in_time(leave, [0], 5)
-    assert isinstance(ending.error, error)
+    [result] = call_in_time(leave, [0], 5)
+    assert isinstance(result.error, error)
 
 
 def test_a_hanging_call_is_left_behind_and_its_late_answer_is_not_heard() -> None:
@@ -38,26 +38,26 @@ def test_a_hanging_call_is_left_behind_and_its_late_answer_is_not_heard() -> Non
         return number
 
     started = time.monotonic()
-    endings = call_in_time(wait, [0, 1, 0, 1], 0.2)
+    results = call_in_time(wait, [0, 1, 0, 1], 0.2)
     assert time.monotonic() - started < 5
     release.set()
     answered.wait(5)
-    assert endings == [CallEnding(0), CallEnding(timed_out=True), CallEnding(0), CallEnding(timed_out=True)]
+    assert results == [CallResult(0), CallResult(timed_out=True), CallResult(0), CallResult(timed_out=True)]
 
 
 def test_the_limit_holds_in_threads_and_for_loops_that_never_wait() -> None:
     stop = Event()
-    endings: list[CallEnding] = []
+    results: list[CallResult] = []
 
     def spin(_: int) -> None:
         while not stop.is_set():
             pass
 
-    thread = Thread(target=lambda: endings.extend(call_in_time(spin, [0], 0.2)))
+    thread = Thread(target=lambda: results.extend(call_in_time(spin, [0], 0.2)))
     thread.start()
     thread.join(10)
     stop.set()
-    assert endings == [CallEnding(timed_out=True)]
+    assert results == [CallResult(timed_out=True)]
 
 
 def test_a_call_left_behind_does_not_keep_the_process() -> None:

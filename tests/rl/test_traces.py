@@ -8,9 +8,7 @@ import pytest
 
 from minimind.data.prompts import Prompt
 from minimind.errors import DataError
-from minimind.rl.outcomes import Outcome, ToolResult
-from minimind.rl.rewards import Scored
-from minimind.rl.rollouts import Rollout
+from minimind.rl.rollouts import Outcome, Rollout, Score, ToolResult
 from minimind.rl.traces import Trace, TraceWriter, read_traces
 from minimind.text.conversation import Conversation, Message, ToolCall
 
@@ -20,8 +18,8 @@ MESSAGES = (Message("assistant", "", "hm", (CALL,)), Message("tool", "2"), Messa
 OUTCOME = Outcome(PROMPT, MESSAGES, "stop", 2, (ToolResult(CALL, "2"),))
 
 
-def rollout(place: int = 0, scored: Scored | None = None) -> Rollout:
-    scored = scored or Scored(0.5, {"number": 1.0, "length": -0.5})
+def rollout(place: int = 0, scored: Score | None = None) -> Rollout:
+    scored = scored or Score(0.5, {"number": 1.0, "length": -0.5})
     return Rollout(place, 1, (1, 40, 2), (0.0, 1.0, 1.0), (0.0, -0.5, -0.25), OUTCOME, scored)
 
 
@@ -39,7 +37,7 @@ def test_a_rollout_reads_back_whole(tmp_path: Path) -> None:
 
 
 def test_a_rollout_without_a_score_says_why_and_stays_json(tmp_path: Path) -> None:
-    failed = Scored(math.nan, {"number": math.nan, "length": 0.0}, "reward_raised", "it broke")
+    failed = Score(math.nan, {"number": math.nan, "length": 0.0}, "reward_raised", "it broke")
     TraceWriter(tmp_path / "t.jsonl").write(0, [rollout(scored=failed)])
     text = (tmp_path / "t.jsonl").read_text(encoding="utf-8")
     assert "NaN" not in text and json.loads(text)["failure"] == "reward_raised"

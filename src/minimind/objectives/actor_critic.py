@@ -24,13 +24,13 @@ from minimind.interfaces import Batch, Loss, Mean, RolloutBatch
 from minimind.model import Transformer
 from minimind.objectives.logprobs import token_logprobs_and_entropy
 from minimind.objectives.next_token import balance_experts
-from minimind.objectives.policy import clipped_gain, k3
+from minimind.objectives.policy import LOSSES, clipped_gain, k3
 
-__all__ = ["ActorCritic", "ClippedActorCritic", "Judgement", "values"]
+__all__ = ["ActorCritic", "ActorCriticOutput", "ClippedActorCritic", "values"]
 
 
-class Judgement(NamedTuple):
-    """Of each target, [B, T] float32, and 0 where its weight is 0; entropy has no gradient.
+class ActorCriticOutput(NamedTuple):
+    """What policy and critic say of each target, [B, T] float32, and 0 where its weight is 0; entropy has no gradient.
 
     router_logits: as in `HiddenStates`
     """
@@ -51,7 +51,7 @@ class ActorCritic(nn.Module):
         nn.init.zeros_(self.value_head.weight)
         nn.init.zeros_(self.value_head.bias)
 
-    def forward(self, batch: Batch, *, temperature: float = 1.0, num_ids: int | None = None) -> Judgement:
+    def forward(self, batch: Batch, *, temperature: float = 1.0, num_ids: int | None = None) -> ActorCriticOutput:
         """temperature, num_ids: see `token_logprobs`"""
         hidden = self.policy.hidden_states(batch.tokens, batch.lengths)
         keep = batch.weights != 0
@@ -64,7 +64,7 @@ class ActorCritic(nn.Module):
             expected = self.value_head(states.float()).squeeze(-1)
         nothing = torch.zeros_like(batch.weights)
         logprobs, entropy, expected = (nothing.masked_scatter(keep, part) for part in (logprobs, entropy, expected))
-        return Judgement(logprobs, entropy, expected, hidden.router_logits)
+        return ActorCriticOutput(logprobs, entropy, expected, hidden.router_logits)
 
 
 @torch.no_grad()
@@ -74,10 +74,12 @@ def values(model: ActorCritic, batch: Batch) -> Tensor:
 
 
 class ClippedActorCritic:
-    """The sum over sampled tokens, plus `router_coefficient` times the balance of the experts, if any.
+    """PPO's loss: the sum over sampled tokens, plus `router_coefficient` times the balance of the experts, if any.
 
     Errors: ConfigError
     """
+
+    loss = LOSSES["ppo"]
 
     def __init__(
         self,
@@ -102,25 +104,25 @@ class ClippedActorCritic:
     def __call__(self, model: nn.Module, batch: Batch) -> Loss:
         assert isinstance(model, ActorCritic), f"expected an ActorCritic, got {type(model).__name__}"
         assert isinstance(batch, RolloutBatch), f"expected a RolloutBatch, got {type(batch).__name__}"
-        judgement: Judgement = model(batch, temperature=self.temperature, num_ids=self.num_ids)
+        output: ActorCriticOutput = model(batch, temperature=self.temperature, num_ids=self.num_ids)
         keep = batch.weights != 0
-        losses, figures = self._losses(batch, keep, judgement)
+        losses, figures = self._losses(batch, keep, output)
         total = (losses * batch.weights[keep]).sum()
         means = {name: Mean(figure.detach().sum(), keep.sum()) for name, figure in figures.items()}
         means["loss"] = Mean(total.detach(), torch.tensor(batch.weight, device=total.device))
-        if judgement.router_logits:
-            balance = balance_experts(judgement.router_logits, batch, model.policy.config.num_experts_per_tok)
+        if output.router_logits:
+            balance = balance_experts(output.router_logits, batch, model.policy.config.num_experts_per_tok)
             means["router_balance"] = Mean(balance.detach(), batch.weights.sum())
             total = total + self.router_coefficient * balance
         return Loss(total, means)
 
-    def _losses(self, batch: RolloutBatch, keep: Tensor, judgement: Judgement) -> tuple[Tensor, dict[str, Tensor]]:
+    def _losses(self, batch: RolloutBatch, keep: Tensor, output: ActorCriticOutput) -> tuple[Tensor, dict[str, Tensor]]:
         """Of each token with weight, [N]."""
         assert batch.old_values is not None and batch.returns is not None, "PPO needs old_values and returns"
-        logprobs, old_logprobs = judgement.logprobs[keep], batch.old_logprobs[keep]
+        logprobs, old_logprobs = output.logprobs[keep], batch.old_logprobs[keep]
         ratio = (logprobs - old_logprobs).exp()
-        gain, is_clipped = clipped_gain(ratio, batch.advantages[keep], self.clip, self.clip)
-        expected, returns = judgement.values[keep], batch.returns[keep]
+        gain, is_clipped = clipped_gain(ratio, logprobs, batch.advantages[keep], self.clip, self.clip)
+        expected, returns = output.values[keep], batch.returns[keep]
         misses = self._value_losses(expected, batch.old_values[keep], returns)
         figures = {
             "policy_loss": -gain,
@@ -128,7 +130,7 @@ class ClippedActorCritic:
             "approx_kl": k3(old_logprobs, logprobs),
             "clip_fraction": is_clipped,
             "ratio": ratio,
-            "entropy": judgement.entropy[keep],
+            "entropy": output.entropy[keep],
             "value_error": (expected - returns).square(),
             "returns": returns,
             "returns_squared": returns.square(),

@@ -1,7 +1,8 @@
 """Reinforcement learning: prompts in, rollouts scored by rewards out.
 
-    prompts -> rollouts (policy and environment take turns) -> outcomes -> rewards -> advantages -> RolloutBatch
+    prompts -> rollouts (policy and environment take turns) -> scores -> credit -> rows -> RolloutBatch
 
-`prompts.py` reads the questions, `environment.py` answers tool calls, `outcomes.py` says what a reward is shown, and
-`rewards.py` scores it without ever inventing a score. Nothing here knows the loss or the trainer.
+`sampler.py` rolls out, `environment.py` answers tool calls, `rollouts.py` says what a reward is shown, `rewards.py`
+scores it without ever inventing a score, and `credit.py` tells how good each answer was. The losses are in
+`objectives/policy.py`; `rollout_source.py` brings it all together and is read last.
 """

@@ -1,11 +1,10 @@
-"""How much better than expected: of a rollout among its group, or of each token by a critic's word.
+"""How much better than a critic expected each sampled token was: PPO's advantages.
 
-    group:    A = (r − mean r) / (std r + 1e-4)          grpo, dapo, cispo;  A = r − mean r   dr_grpo
-    critic:   A_i = δ_i + γλ A_{i+1},   δ_i = r_i + γ V_{i+1} − V_i           over sampled tokens i = 1, 2, ...
+    A_i = δ_i + γλ A_{i+1},   δ_i = r_i + γ V_{i+1} − V_i           over sampled tokens i = 1, 2, ...
 
 In a conversation with tools the token after a sampled one is often a tool's. It is no action of the policy, so the
-chain of the critic goes from each sampled token to the next sampled one, over whatever stands between.
-Everything here is summed in float64. `rollout_source.py` is where these figures go into batches.
+chain goes from each sampled token to the next sampled one, over whatever stands between. Everything here is summed in
+float64. How answers are compared within their groups is in `objectives/policy.py`.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -13,34 +12,9 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["gae", "group_advantages", "token_rewards", "whiten"]
+__all__ = ["gae", "token_rewards", "whiten"]
 
-# TRL's: keeps a group of nearly equal rewards from being blown up.
-STD_FLOOR = 1e-4
 VARIANCE_FLOOR = 1e-8
-
-
-def group_advantages(rewards: Tensor, kind: str) -> Tensor:
-    """Each rollout against its group: the mean and the sample standard deviation (divisor n − 1) of those not dropped.
-
-    A dropped rollout has advantage 0. So has every rollout of a group with equal rewards, exactly, and one that is left
-    alone in its group, which has nothing to be compared with.
-
-    rewards: [P, G]; NaN for a rollout that was dropped
-    kind:    the loss; "dr_grpo" does not divide, since that makes easy and hard prompts count more
-    Source:  Shao et al. 2024, arXiv:2402.03300, section 4.1; Liu et al. 2025, arXiv:2503.20783, section 3.1
-    """
-    is_kept = ~rewards.isnan()
-    r = rewards.double()
-    counts = is_kept.sum(1, keepdim=True)
-    centred = r - r.nanmean(1, keepdim=True)
-    if kind != "dr_grpo":
-        variance = centred.square().nansum(1, keepdim=True) / (counts - 1).clamp_min(1)
-        centred = centred / (variance.sqrt() + STD_FLOOR)
-    # A mean of equal numbers can be off by a rounding, and what is left of that must not be divided by a small number.
-    highest = r.masked_fill(~is_kept, -torch.inf).amax(1, keepdim=True)
-    lowest = r.masked_fill(~is_kept, torch.inf).amin(1, keepdim=True)
-    return torch.where(is_kept & (highest > lowest), centred, 0.0).to(rewards.dtype)
 
 
 def token_rewards(rewards: Tensor, weights: Tensor) -> Tensor:

@@ -14,30 +14,33 @@ rollouts give the same figures however they are spread. To read them:
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from minimind.data.prompts import Prompt
 from minimind.interfaces import Mean
-from minimind.rl.rollouts import Rollout, is_right
+from minimind.rl.rewards import Rewards
+from minimind.rl.rollouts import Rollout, RolloutSettings
+from minimind.rl.sampler import RolloutSampler
 
-__all__ = ["drop_reason", "figure_names", "figures_of", "gap_of", "sum_figures"]
+__all__ = ["Passes", "drop_reason", "figure_names", "figures_of", "gap_of", "measure_pass", "sum_figures"]
 
 Figures = Mapping[str, tuple[float, float]]
 
 NAMES = ("reward", "pass_rate", "answer_tokens", "ended", "tool_calls", "equal_groups", "dropped", "sampling_gap")
-# no_room: the prompt fills the context; unfinished: cut at max_tokens; the others are `Scored.failure`.
+# no_room: the prompt fills the context; unfinished: cut at max_tokens; the others are `Score.failure`.
 DROP_REASONS = ("no_room", "unfinished", "reward_raised", "reward_timed_out", "reward_not_finite")
 
 
-def drop_reason(rollout: Rollout, *, drop_unfinished: bool) -> str:
+def drop_reason(rollout: Rollout, settings: RolloutSettings) -> str:
     """Why nothing can be learnt from a scored rollout; "" when something can."""
-    assert rollout.scored is not None
     if not rollout.num_sampled:
         return "no_room"
-    if rollout.scored.is_dropped:
-        return rollout.scored.failure
-    return "unfinished" if drop_unfinished and rollout.outcome.finish_reason != "stop" else ""
+    if rollout.score.failure:
+        return rollout.score.failure
+    return "unfinished" if settings.drop_unfinished and rollout.outcome.finish_reason != "stop" else ""
 
 
 def figure_names(rewards: Iterable[str]) -> list[str]:
@@ -49,30 +52,27 @@ def figure_names(rewards: Iterable[str]) -> list[str]:
     ]
 
 
-def figures_of(rollout: Rollout, reason: str, right: str) -> dict[str, tuple[float, float]]:
+def figures_of(rollout: Rollout, reason: str) -> dict[str, tuple[float, float]]:
     """The figures of one scored rollout; of one that was dropped, no score and no length.
 
     reason: why it was dropped, or ""
-    right:  the reward whose full mark is a pass
     """
-    scored, outcome = rollout.scored, rollout.outcome
-    assert scored is not None and reason in ("", *DROP_REASONS), reason
+    score, outcome = rollout.score, rollout.outcome
+    assert reason in ("", *DROP_REASONS), reason
     figures = {f"dropped_{name}": (float(name == reason), 1.0) for name in DROP_REASONS}
     figures["dropped"] = (float(bool(reason)), 1.0)
     if reason:
         return figures
-    parts = {f"reward_{name}": (part, 1.0) for name, part in scored.parts.items() if math.isfinite(part)}
-    return (
-        figures
-        | parts
-        | {
-            "reward": (scored.total, 1.0),
-            "pass_rate": (float(is_right(scored, right)), 1.0),
-            "answer_tokens": (float(outcome.num_tokens), 1.0),
-            "ended": (float(outcome.finish_reason == "stop"), 1.0),
-            "tool_calls": (float(len(outcome.tool_results)), 1.0),
-        }
-    )
+    parts = {f"reward_{name}": (part, 1.0) for name, part in score.parts.items() if math.isfinite(part)}
+    return {
+        **figures,
+        **parts,
+        "reward": (score.total, 1.0),
+        "pass_rate": (float(score.is_right), 1.0),
+        "answer_tokens": (float(outcome.num_tokens), 1.0),
+        "ended": (float(outcome.finish_reason == "stop"), 1.0),
+        "tool_calls": (float(len(outcome.tool_results)), 1.0),
+    }
 
 
 def gap_of(old_logprobs: Tensor, rollout: Rollout) -> tuple[float, float]:
@@ -92,3 +92,25 @@ def sum_figures(figures: Sequence[Figures], names: Iterable[str]) -> dict[str, M
         )
         sums[name] = Mean(total, weight)
     return sums
+
+
+class Passes(NamedTuple):
+    """right: of the answers to each prompt, how many are; scores: of all answers that could be scored"""
+
+    right: list[int]
+    scores: list[float]
+
+
+def measure_pass(
+    sampler: RolloutSampler, prompts: Sequence[Prompt], places: Sequence[int], rewards: Rewards, *, samples: int
+) -> Passes:
+    """The answers to each prompt, counted and scored.
+
+    places:  of the prompts among all that are measured: with the seed of `sampler` they decide what is drawn, whatever
+             is asked here or by another process, before or after training
+    """
+    rollouts = rewards.score(sampler(prompts, places, samples))
+    right = dict.fromkeys(places, 0)
+    for rollout in rollouts:
+        right[rollout.place] += rollout.score.is_right
+    return Passes(list(right.values()), [rollout.score.total for rollout in rollouts if not rollout.score.failure])

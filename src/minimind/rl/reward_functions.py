@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 from minimind.errors import ConfigError
-from minimind.rl.outcomes import Outcome
+from minimind.rl.rollouts import Outcome
 
 __all__ = ["http_reward", "import_reward"]
 

@@ -12,19 +12,19 @@ counted. It is never scored 0, which would teach the policy something. When it k
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from minimind.data.prompts import Prompt
 from minimind.errors import ConfigError, TrainingError
-from minimind.rl.outcomes import Outcome
 from minimind.rl.reward_functions import http_reward, import_reward
+from minimind.rl.rollouts import Outcome, Rollout, Score
 from minimind.rl.rules import RULES
-from minimind.rl.time_limit import CallEnding, call_in_time
+from minimind.rl.time_limit import CallResult, call_in_time
 
-__all__ = ["Outcome", "Reward", "Rewards", "Scored", "parse_rewards"]
+__all__ = ["Reward", "Rewards", "parse_rewards"]
 
 # A reward beyond is a mistake (1e30 for "very good"), and would drown all others of its group.
 MAX_REWARD = 1e4
@@ -54,26 +54,6 @@ class Reward:
 
 
 @dataclass(frozen=True)
-class Scored:
-    """An outcome's score.
-
-    total:    the weighted sum of the parts; NaN when one failed, so that nobody can take it for a score
-    parts:    each reward by name, without its weight; those that were computed although another failed included
-    failure:  "" or reward_raised, reward_timed_out, reward_not_finite
-    detail:   the failure in words, with the reward and the prompt's place
-    """
-
-    total: float
-    parts: Mapping[str, float] = field(default_factory=dict)
-    failure: str = ""
-    detail: str = ""
-
-    @property
-    def is_dropped(self) -> bool:
-        return bool(self.failure)
-
-
-@dataclass(frozen=True)
 class _Failure:
     reason: str
     detail: str
@@ -99,16 +79,21 @@ class Rewards:
         problems = ((reward.name, reward.problem(prompt)) for reward in self.rewards)
         return next((f"{why}, and the reward {name!r} compares with gt" for name, why in problems if why), "")
 
-    def __call__(self, outcomes: Sequence[Outcome]) -> list[Scored]:
+    def __call__(self, outcomes: Sequence[Outcome]) -> list[Score]:
         """Errors: TrainingError when a reward fails `max_failures_in_a_row` times in a row."""
         columns = [list(self._score_all(reward, outcomes)) for reward in self.rewards]
         return [self._scored(row) for row in zip(*columns, strict=True)]
 
+    def score(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
+        """The same with their scores. Errors: TrainingError, as above"""
+        scores = self([rollout.outcome for rollout in rollouts])
+        return [replace(rollout, scored=score) for rollout, score in zip(rollouts, scores, strict=True)]
+
     def _score_all(self, reward: Reward, outcomes: Sequence[Outcome]) -> Iterator[float | _Failure]:
         for start in range(0, len(outcomes), reward.width):
             some = outcomes[start : start + reward.width]
-            for outcome, ending in zip(some, _call(reward, some), strict=True):
-                found = _read(reward, outcome, ending)
+            for outcome, result in zip(some, _call(reward, some), strict=True):
+                found = _read(reward, outcome, result)
                 self._count(reward, found)
                 yield found
 
@@ -123,31 +108,31 @@ class Rewards:
                 f"{found.reason}: {found.detail}; mend it, then resume"
             )
 
-    def _scored(self, row: Sequence[float | _Failure]) -> Scored:
+    def _scored(self, row: Sequence[float | _Failure]) -> Score:
         parts = {name: value for name, value in zip(self.names, row, strict=True) if not isinstance(value, _Failure)}
         for found in row:
             if isinstance(found, _Failure):
-                return Scored(math.nan, parts, found.reason, found.detail)
-        return Scored(math.fsum(reward.weight * parts[reward.name] for reward in self.rewards), parts)
+                return Score(math.nan, parts, found.reason, found.detail)
+        return Score(math.fsum(reward.weight * parts[reward.name] for reward in self.rewards), parts)
 
 
-def _call(reward: Reward, outcomes: Sequence[Outcome]) -> list[CallEnding]:
+def _call(reward: Reward, outcomes: Sequence[Outcome]) -> list[CallResult]:
     if reward.timeout_seconds is None:
-        return [CallEnding(reward.function(outcome)) for outcome in outcomes]
+        return [CallResult(reward.function(outcome)) for outcome in outcomes]
     return call_in_time(reward.function, outcomes, reward.timeout_seconds)
 
 
-def _read(reward: Reward, outcome: Outcome, ending: CallEnding) -> float | _Failure:
-    """The number in a call's ending, or why there is none."""
+def _read(reward: Reward, outcome: Outcome, result: CallResult) -> float | _Failure:
+    """The number in a call's result, or why there is none."""
     where = f"{reward.name} at {outcome.prompt.where or 'a prompt'}"
-    if ending.timed_out or isinstance(ending.error, TimeoutError):
+    if result.timed_out or isinstance(result.error, TimeoutError):
         return _Failure("reward_timed_out", f"{where}: no answer within {reward.timeout_seconds:g} seconds")
-    if ending.error is not None:
-        kind, said = type(ending.error).__name__, " ".join(str(ending.error).split())
+    if result.error is not None:
+        kind, said = type(result.error).__name__, " ".join(str(result.error).split())
         return _Failure("reward_raised", f"{where}: {kind}: {said[:200]}")
-    value = _number(ending.value)
+    value = _number(result.value)
     if not abs(value) <= MAX_REWARD:
-        shown = f"{type(ending.value).__name__} {_shown(ending.value)}"
+        shown = f"{type(result.value).__name__} {_shown(result.value)}"
         return _Failure("reward_not_finite", f"{where}: got {shown}, expected a number within ±{MAX_REWARD:g}")
     return value
 

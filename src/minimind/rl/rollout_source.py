@@ -8,92 +8,77 @@ Which prompts an iteration takes, and what is drawn for them, depends on the see
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 from minimind.data.prompts import Prompt
 from minimind.errors import TrainingError, UserError
 from minimind.interfaces import RolloutBatch
-from minimind.rl.credit import Critic, Judges, TargetValues, compare, judge
-from minimind.rl.experience import Experience, collate_rollouts, cut
+from minimind.rl.credit import RolloutModels, credit
+from minimind.rl.experience import (
+    STATE_FILE,
+    Experience,
+    Iteration,
+    collate_rollouts,
+    cut,
+    merge_iterations,
+    read_iteration,
+)
 from minimind.rl.figures import drop_reason, figure_names, sum_figures
-from minimind.rl.iteration import STATE_FILE, Iteration, iteration_to_bytes, merge_iterations, read_iteration
 from minimind.rl.rewards import Rewards
-from minimind.rl.rollouts import Rollout, Sampler, score_rollouts
+from minimind.rl.rollouts import Rollout, RolloutSettings
+from minimind.rl.sampler import RolloutSampler
 from minimind.rl.traces import TraceWriter
+from minimind.training.distributed import World
 from minimind.training.epoch_source import EpochSource
 
-__all__ = ["Critic", "RolloutSettings", "RolloutSource"]
+__all__ = ["RolloutSource"]
 
-
-@dataclass(frozen=True, kw_only=True)
-class RolloutSettings:
-    """How rollouts are taken and weighed.
-
-    kind:              of loss: grpo, dr_grpo, dapo, cispo, ppo; decides weights, divisor and advantages
-    prompts_per_step:  of all ranks together
-    group:             rollouts of a prompt
-    updates:           steps that learn from one set of rollouts
-    accumulate:        micro-batches that each rank cuts its rollouts into
-    seed:              of the order of prompts; what is drawn for them is the sampler's
-    drop_unfinished:   leave out answers that were cut at max_tokens, as DAPO does, instead of scoring them as they are
-    kl_limit:          a step whose approx_kl passes it makes no update, and the next one samples anew; 0 never
-    """
-
-    kind: str
-    prompts_per_step: int
-    group: int
-    updates: int = 1
-    accumulate: int = 1
-    seed: int = 0
-    drop_unfinished: bool = False
-    kl_limit: float = 0.0
+ALONE = World()
 
 
 class RolloutSource(EpochSource):
-    """See above; `timings` has the last step's seconds in generation, scoring and logprobs, where it sampled.
+    """A source of batches that samples from the policy in training.
 
-    logprobs:        what the live policy says of a batch's targets, [B, T] float32, in the precision of the run
-    reference:       the same of the model that the policy may not stray from; None without one
-    critic:          None where rollouts are compared within their groups
-    rank, ranks:     rank r takes every prompt of a step that is r modulo ranks
-    sum_over_ranks:  adds figures over ranks, such as `World.sum`
-    gather:          the bytes of all ranks; where there are several, each of them has to call `state_files`
-    traces:          where rollouts are written down; None on ranks that write none
+    `timings` has the last step's seconds in generation, scoring and logprobs, where it sampled.
+
+    models: the policy, and what it is compared with
+    world:  rank r takes every prompt of a step that is r modulo the ranks; all of them have to call `state_files`
+    traces: where rollouts are written down; None on ranks that write none
     """
 
     def __init__(
         self,
-        sampler: Sampler,
+        sampler: RolloutSampler,
         prompts: Sequence[Prompt],
         rewards: Rewards,
+        models: RolloutModels,
         settings: RolloutSettings,
         *,
-        logprobs: TargetValues,
-        reference: TargetValues | None = None,
-        critic: Critic | None = None,
-        rank: int = 0,
-        ranks: int = 1,
-        sum_over_ranks: Callable[[Iterable[float]], list[float]] = list,
-        gather: Callable[[bytes], Sequence[bytes]] = lambda content: [content],
+        world: World = ALONE,
         traces: TraceWriter | None = None,
     ) -> None:
         drawn = sampler.sampling
         is_plain = drawn.top_p == 1 and not drawn.top_k and not drawn.min_p and drawn.repetition_penalty == 1
         assert is_plain and drawn.temperature > 0, f"log-probabilities are of softmax(logits / T) alone, not of {drawn}"
-        self.sampler, self.prompts, self.rewards = sampler, prompts, rewards
-        self.settings, self.traces = settings, traces
-        self.judges = Judges(logprobs=logprobs, reference=reference, critic=critic)
-        self.sum_over_ranks, self.gather = sum_over_ranks, gather
-        per_step, cut = settings.prompts_per_step, {"rank": rank, "ranks": ranks}
-        super().__init__(len(prompts), per_step, seed=settings.seed, accumulate=settings.accumulate, stream=2, **cut)
+        assert settings.max_tokens == drawn.max_tokens * sampler.max_turns, (settings, drawn)
+        assert (models.critic is None) == (settings.loss.advantages is not None), f"who compares for {settings.loss}?"
+        super().__init__(
+            len(prompts),
+            settings.prompts_per_step,
+            seed=settings.seed,
+            accumulate=settings.accumulate,
+            rank=world.rank,
+            ranks=world.size,
+            stream=2,
+        )
         self.steps_per_epoch *= settings.updates
+        self.sampler, self.prompts, self.rewards = sampler, prompts, rewards
+        self.models, self.settings, self.world, self.traces = models, settings, world, traces
         self._iteration: Iteration | None = None
         self._batches: list[RolloutBatch] = []
-        self._max_tokens = sampler.sampling.max_tokens * sampler.max_turns
 
     def describe(self) -> str:
         settings = self.settings
@@ -129,7 +114,7 @@ class RolloutSource(EpochSource):
         """The rollouts under way, unless the next step samples anew anyway, and the number of their iteration."""
         if self._iteration is None:
             return {}
-        return {STATE_FILE: merge_iterations(self.gather(iteration_to_bytes(self._iteration)))}
+        return {STATE_FILE: merge_iterations(self.world.gather(self._iteration.to_bytes()))}
 
     def load_state(self, folder: Path) -> None:
         self._iteration = read_iteration(folder / STATE_FILE, self.places, self.settings.group)
@@ -155,27 +140,12 @@ class RolloutSource(EpochSource):
             self.sampler.backend.refresh(step)
             rollouts = self.sampler([self.prompt(place) for place in places], places, settings.group)
             clock.append(time.monotonic())
-            rollouts = score_rollouts(rollouts, self.rewards)
+            rollouts = self.rewards.score(rollouts)
             clock.append(time.monotonic())
         if self.traces is not None:
             self.traces.write(number, rollouts)
-        rows = compare(
-            rollouts,
-            settings.group,
-            settings.kind,
-            right=self.rewards.names[0],
-            drop_unfinished=settings.drop_unfinished,
-        )
+        rows = credit(rollouts, self.models, settings, self.world)
         self._require_some(rows, rollouts, step)
-        rows = judge(
-            rows,
-            rollouts,
-            self.judges,
-            kind=settings.kind,
-            max_tokens=self._max_tokens,
-            parts=settings.accumulate,
-            sum_over_ranks=self.sum_over_ranks,
-        )
         clock.append(time.monotonic())
         seconds = (after - before for before, after in pairwise(clock))
         self.timings = dict(zip(("generation", "scoring", "logprobs"), seconds, strict=True))
@@ -189,16 +159,15 @@ class RolloutSource(EpochSource):
             yield
         except UserError as error:
             failed = error
-        if self.sum_over_ranks([float(failed is not None)])[0]:
+        if self.world.sum([float(failed is not None)])[0]:
             raise failed or TrainingError("another process could not take its rollouts; its message says why")
 
     def _require_some(self, rows: Sequence[Experience], rollouts: Sequence[Rollout], step: int) -> None:
-        kept, count = self.sum_over_ranks([float(sum(bool(row.ids) for row in rows)), float(len(rows))])
+        kept, count = self.world.sum([float(sum(bool(row.ids) for row in rows)), float(len(rows))])
         if kept:
             return
-        drop_unfinished = self.settings.drop_unfinished
-        reasons = Counter(drop_reason(rollout, drop_unfinished=drop_unfinished) for rollout in rollouts)
-        detail = next((rollout.scored.detail for rollout in rollouts if rollout.scored and rollout.scored.detail), "")
+        reasons = Counter(drop_reason(rollout, self.settings) for rollout in rollouts)
+        detail = next((rollout.score.detail for rollout in rollouts if rollout.score.detail), "")
         raise TrainingError(
             f"step {step + 1}: all {count:.0f} rollouts had to be dropped: "
             f"{', '.join(f'{times} {reason}' for reason, times in reasons.most_common()) or 'none of them here'}"
@@ -207,11 +176,9 @@ class RolloutSource(EpochSource):
 
     def _collate(self, rows: Sequence[Experience]) -> list[RolloutBatch]:
         """The rows that were kept, in micro-batches; the first carries the figures of all, dropped ones included."""
-        settings = self.settings
-        names = figure_names(self.rewards.names)
-        means = sum_figures([row.figures for row in rows], names)
-        parts = cut([row for row in rows if row.ids], settings.accumulate)
+        means = sum_figures([row.figures for row in rows], figure_names(self.rewards.names))
+        parts = cut([row for row in rows if row.ids], self.settings.accumulate)
         return [
-            collate_rollouts(part, settings.kind, self._max_tokens, self.judges.tensor_names, {} if index else means)
+            collate_rollouts(part, self.settings, self.models.tensor_names, {} if index else means)
             for index, part in enumerate(parts)
         ]

@@ -1,39 +1,97 @@
-"""Prompts -> what a policy says to them: ids, with the weight of learning each, and the outcome as messages.
+"""What a policy did with a prompt: the ids it sampled to learn from, what a reward is shown of them, and its score.
 
-All prompts and all members of their groups are continued side by side, tools included: a round samples an answer for
-every dialogue that is still open, in one batch. Sampled ids are appended as they are and the ids of tool results come
-behind them; what was sampled is decoded, for tools and rewards, but never encoded again.
-`rollout_source.py` makes batches to learn from of these.
+A reward sees texts and structure, no ids; what is trained on is the rollout's own ids, which nobody encodes again.
+`sampler.py` makes rollouts, `rewards.py` scores them.
 """
 
-import hashlib
-import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from minimind.data.prompts import Prompt
-from minimind.generation.generate import Completion
-from minimind.generation.sampling import Sampling
-from minimind.rl.backends import RolloutBackend
-from minimind.rl.environment import Environment, RolloutDialogue
-from minimind.rl.outcomes import Outcome
-from minimind.rl.rewards import Rewards, Scored
-from minimind.text.conversation import parse_answer_ids, render_prompt, render_tool_results
-from minimind.text.tokenizer import Tokenizer
+from minimind.objectives.policy import PolicyLoss
+from minimind.text.conversation import Message, ToolCall
 
-__all__ = ["Rollout", "Sampler", "is_right", "score_rollouts", "stream_number"]
+__all__ = ["Outcome", "Rollout", "RolloutSettings", "Score", "ToolResult"]
+
+
+@dataclass(frozen=True)
+class ToolResult:
+    """A tool call that was made, what the policy reads of its result, and whether it failed."""
+
+    call: ToolCall
+    text: str
+    failed: bool = False
+
+    @property
+    def message(self) -> Message:
+        return Message("tool", self.text)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a reward is shown: how a policy answered a prompt, the tools it called on the way included.
+
+    messages:       what the policy and the tools said after the prompt, in order
+    finish_reason:  "stop" if the last answer ended with EOS, "length" if it was cut
+    num_tokens:     that the policy sampled, in all its turns
+    tool_results:   of the calls that were made, in order
+    """
+
+    prompt: Prompt
+    messages: tuple[Message, ...]
+    finish_reason: str
+    num_tokens: int
+    tool_results: tuple[ToolResult, ...] = ()
+
+    @property
+    def answer(self) -> Message:
+        """The last thing that the policy said; nothing, as a message, if it never came to speak."""
+        said = self.said
+        return said[-1] if said else Message("assistant")
+
+    @property
+    def said(self) -> Sequence[Message]:
+        """The policy's own messages, in order."""
+        return [message for message in self.messages if message.role == "assistant"]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON for an HTTP reward: the whole conversation in OpenAI's shape, the final text and what is expected."""
+        messages = [message.to_dict() for message in (*self.prompt.messages, *self.messages)]
+        return {"messages": messages, "answer": self.answer.content, "gt": list(self.prompt.gt)}
+
+
+@dataclass(frozen=True)
+class Score:
+    """The weighted sum of an outcome's rewards, or the reason why there is none.
+
+    total:    NaN when a reward failed, so that nobody can take it for a score
+    parts:    each reward by name, without its weight; those that were computed although another failed included
+    failure:  "" or reward_raised, reward_timed_out, reward_not_finite
+    detail:   the failure in words, with the reward and the prompt's place
+    """
+
+    total: float
+    parts: Mapping[str, float] = field(default_factory=dict)
+    failure: str = ""
+    detail: str = ""
+
+    @property
+    def is_right(self) -> bool:
+        """Did the first reward give its full mark?"""
+        return not self.failure and next(iter(self.parts.values())) >= 1
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """One answer to a prompt, or one dialogue with tools.
+    """One answer to a prompt, or one dialogue with tools, as ids.
 
     place:    of its prompt, in the order in which a run takes prompts
     member:   which of the prompt's group
     ids:      the whole dialogue: prompt, answers as sampled, tool results
     weights:  1 on each id that the policy sampled, the ends of its turns included, else 0
     logprobs: of each sampled id under the distribution that it was drawn from, else 0
-    scored:   None until `score_rollouts`
+    scored:   None until it has a score
     """
 
     place: int
@@ -42,113 +100,39 @@ class Rollout:
     weights: tuple[float, ...]
     logprobs: tuple[float, ...]
     outcome: Outcome
-    scored: Scored | None = None
+    scored: Score | None = None
 
     @property
     def num_sampled(self) -> int:
         return int(sum(self.weights))
 
+    @property
+    def score(self) -> Score:
+        assert self.scored is not None, "this rollout has no score yet"
+        return self.scored
+
 
 @dataclass(frozen=True, kw_only=True)
-class Sampler:
-    """What it takes to roll out prompts, but for the prompts.
+class RolloutSettings:
+    """How rollouts are taken, compared and weighed.
 
-    sampling:  its max_tokens are those of one answer
-    context:   ids that a dialogue may have; what does not fit is cut, and a prompt without room gets no answer
-    max_turns: answers in a dialogue with tools
-    seed:      with a rollout's place, member and turn it decides what is drawn, whatever is sampled beside it
+    loss:              decides advantages, weights and divisor
+    prompts_per_step:  of all ranks together
+    group:             rollouts of a prompt
+    max_tokens:        that a rollout may sample, in all its turns
+    updates:           steps that learn from one set of rollouts
+    accumulate:        micro-batches that each rank cuts its rollouts into
+    seed:              of the order of prompts; what is drawn for them is the sampler's
+    drop_unfinished:   leave out answers that were cut at max_tokens, as DAPO does, instead of scoring them as they are
+    kl_limit:          a step whose approx_kl passes it makes no update, and the next one samples anew; 0 never
     """
 
-    backend: RolloutBackend
-    tokenizer: Tokenizer
-    sampling: Sampling
-    context: int
-    environment: Environment | None = None
-    max_turns: int = 1
+    loss: PolicyLoss
+    prompts_per_step: int
+    group: int
+    max_tokens: int
+    updates: int = 1
+    accumulate: int = 1
     seed: int = 0
-
-    def __call__(self, prompts: Sequence[Prompt], places: Sequence[int], group: int) -> list[Rollout]:
-        """`group` rollouts of each prompt, prompt after prompt, not scored yet."""
-        drafts = []
-        for prompt, place in zip(prompts, places, strict=True):
-            ids = render_prompt(prompt.messages, prompt.tools, self.tokenizer, prompt.thinking)
-            drafts += [
-                _Draft(RolloutDialogue(prompt, self.max_turns), place, member, list(ids)) for member in range(group)
-            ]
-        for draft in drafts:
-            if len(draft.ids) >= self.context:
-                draft.dialogue.stop()
-        while alive := [draft for draft in drafts if not draft.dialogue.is_over]:
-            streams = [stream_number(self.seed, draft.place, draft.member, draft.dialogue.turns) for draft in alive]
-            completions = self.backend.generate([draft.ids for draft in alive], self.sampling, streams)
-            for draft, completion in zip(alive, completions, strict=True):
-                self._take(draft, completion)
-        return [draft.rollout() for draft in drafts]
-
-    def _take(self, draft: "_Draft", completion: Completion) -> None:
-        prompt = draft.dialogue.prompt
-        draft.add_sampled(completion.ids, completion.logprobs)
-        answer = parse_answer_ids(completion.ids, self.tokenizer, prompt.thinking)
-        # Only EOS closes a turn; after <|endoftext|>, which stops generation too, no dialogue goes on.
-        finish_reason = "stop" if completion.ids[-1] == self.tokenizer.eos_id else "length"
-        results = draft.dialogue.take(answer, finish_reason, len(completion.ids), self.environment)
-        if not results:
-            return
-        following = render_tool_results([result.message for result in results], self.tokenizer, prompt.thinking)
-        if len(draft.ids) + len(following) < self.context:
-            draft.add_given(following)
-        else:
-            draft.dialogue.stop()
-
-
-def score_rollouts(rollouts: Sequence[Rollout], rewards: Rewards) -> list[Rollout]:
-    """The same with their scores. Errors: TrainingError when a reward fails too often."""
-    scores = rewards([rollout.outcome for rollout in rollouts])
-    return [replace(rollout, scored=scored) for rollout, scored in zip(rollouts, scores, strict=True)]
-
-
-def is_right(scored: Scored, name: str) -> bool:
-    """Did the reward of that name, such as `number`, give its full mark?"""
-    return not scored.is_dropped and scored.parts.get(name, -math.inf) >= 1
-
-
-def stream_number(seed: int, *place: int) -> int:
-    """A number below 2**62 that names a random stream; neighbouring seeds and places have nothing in common."""
-    text = " ".join(map(str, (seed, *place)))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 2
-
-
-@dataclass
-class _Draft:
-    """A rollout under way: the dialogue as messages and as ids."""
-
-    dialogue: RolloutDialogue
-    place: int
-    member: int
-    ids: list[int]
-    weights: list[float] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.weights = [0.0] * len(self.ids)
-        self.logprobs = [0.0] * len(self.ids)
-
-    def add_sampled(self, ids: Sequence[int], logprobs: Iterable[float]) -> None:
-        self.ids += ids
-        self.weights += [1.0] * len(ids)
-        self.logprobs += logprobs
-
-    def add_given(self, ids: Sequence[int]) -> None:
-        self.ids += ids
-        self.weights += [0.0] * len(ids)
-        self.logprobs += [0.0] * len(ids)
-
-    def rollout(self) -> Rollout:
-        return Rollout(
-            place=self.place,
-            member=self.member,
-            ids=tuple(self.ids),
-            weights=tuple(self.weights),
-            logprobs=tuple(self.logprobs),
-            outcome=self.dialogue.outcome(),
-        )
+    drop_unfinished: bool = False
+    kl_limit: float = 0.0

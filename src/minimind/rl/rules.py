@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from minimind.data.prompts import Prompt
-from minimind.rl.outcomes import Outcome
+from minimind.rl.rollouts import Outcome
 from minimind.text.conversation import Message
 from minimind.text.final_answer import is_right
 from minimind.text.numbers import read_alone

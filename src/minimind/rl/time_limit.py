@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from threading import Thread
 from typing import Any
 
-__all__ = ["CallEnding", "call_in_time"]
+__all__ = ["CallResult", "call_in_time"]
 
 
 @dataclass(frozen=True)
-class CallEnding:
+class CallResult:
     """How a call ended: with a value, with an exception, or not within its time."""
 
     value: Any = None
@@ -23,27 +23,27 @@ class CallEnding:
     timed_out: bool = False
 
 
-def call_in_time(function: Callable[..., Any], arguments: Sequence[Any], timeout_seconds: float) -> list[CallEnding]:
+def call_in_time(function: Callable[..., Any], arguments: Sequence[Any], timeout_seconds: float) -> list[CallResult]:
     """`function(argument)` for all arguments at once, in order; each has `timeout_seconds`, and none can raise."""
     started = [_start(function, argument) for argument in arguments]
     deadline = time.monotonic() + timeout_seconds
-    endings = []
+    results = []
     for thread, box in started:
         thread.join(max(deadline - time.monotonic(), 0.0))
         # The box is read once: a late answer must not change what was already decided.
-        endings.append(box[0] if box else CallEnding(timed_out=True))
-    return endings
+        results.append(box[0] if box else CallResult(timed_out=True))
+    return results
 
 
-def _start(function: Callable[..., Any], argument: Any) -> tuple[Thread, list[CallEnding]]:
-    box: list[CallEnding] = []
+def _start(function: Callable[..., Any], argument: Any) -> tuple[Thread, list[CallResult]]:
+    box: list[CallResult] = []
 
     def target() -> None:
         try:
-            ending = CallEnding(function(argument))
+            result = CallResult(function(argument))
         except BaseException as error:  # A call to sys.exit is a failure like any other.
-            ending = CallEnding(error=error)
-        box.append(ending)
+            result = CallResult(error=error)
+        box.append(result)
 
     thread = Thread(target=target, name="minimind-call", daemon=True)
     thread.start()

@@ -50,8 +50,7 @@ class Trace:
     @classmethod
     def of(cls, iteration: int, rollout: Rollout) -> "Trace":
         """A scored rollout as it is written down."""
-        outcome, scored = rollout.outcome, rollout.scored
-        assert scored is not None, "only scored rollouts are traced"
+        outcome, score = rollout.outcome, rollout.score
         prompt = outcome.prompt
         return cls(
             iteration=iteration,
@@ -71,10 +70,10 @@ class Trace:
                 for result in outcome.tool_results
             ],
             finish_reason=outcome.finish_reason,
-            reward=None if scored.is_dropped else scored.total,
+            reward=None if score.failure else score.total,
             # JSON knows no NaN.
-            parts={name: part for name, part in scored.parts.items() if math.isfinite(part)},
-            failure=scored.failure,
+            parts={name: part for name, part in score.parts.items() if math.isfinite(part)},
+            failure=score.failure,
             ids=list(rollout.ids),
             weights=list(rollout.weights),
         )

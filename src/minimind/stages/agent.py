@@ -37,9 +37,7 @@ def run(config: AgentConfig) -> None:
     fit_policy(
         "agent",
         config,
-        kind=config.grpo.loss,
-        objective=lambda tokenizer: clipped_policy(config.grpo, config, tokenizer),
-        kl_coefficient=config.grpo.kl_coefficient,
+        lambda tokenizer: clipped_policy(config.grpo, config, tokenizer),
         environment=ToolEnvironment(tools, timeout_seconds=config.call_timeout_seconds),
         max_turns=config.max_turns,
     )

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from minimind.config import Config, option
-from minimind.objectives.policy import ClippedPolicy
+from minimind.objectives.policy import LOSSES, ClippedPolicy
 from minimind.stages.shared.policy import PolicyConfig, fit_policy
 from minimind.text.tokenizer import Tokenizer
 
@@ -32,16 +32,14 @@ def run(config: GrpoConfig) -> None:
     fit_policy(
         "grpo",
         config,
-        kind=config.grpo.loss,
-        objective=lambda tokenizer: clipped_policy(config.grpo, config, tokenizer),
-        kl_coefficient=config.grpo.kl_coefficient,
+        lambda tokenizer: clipped_policy(config.grpo, config, tokenizer),
     )
 
 
 def clipped_policy(clip: ClipConfig, config: PolicyConfig, tokenizer: Tokenizer) -> ClippedPolicy:
     """The objective that the options spell out."""
     return ClippedPolicy(
-        clip.loss,
+        LOSSES[clip.loss],
         clip_low=clip.clip_low,
         clip_high=clip.clip_high,
         kl_coefficient=clip.kl_coefficient,

@@ -35,8 +35,7 @@ def run(config: PpoConfig) -> None:
     fit_policy(
         "ppo",
         config,
-        kind="ppo",
-        objective=lambda tokenizer: ClippedActorCritic(
+        lambda tokenizer: ClippedActorCritic(
             settings.clip,
             settings.value_clip,
             value_coefficient=settings.value_coefficient,
@@ -45,7 +44,6 @@ def run(config: PpoConfig) -> None:
             num_ids=tokenizer.vocab_size,
             router_coefficient=config.train.router_coefficient,
         ),
-        kl_coefficient=settings.kl_coefficient,
         kl_limit=settings.kl_limit,
         critic=lambda values: Critic(values=values, gamma=settings.gamma, lam=settings.gae_lambda),
     )

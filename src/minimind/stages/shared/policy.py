@@ -16,17 +16,19 @@ from minimind.data.prompts import Prompt, fingerprint_of, read_prompts
 from minimind.errors import ConfigError, DataError
 from minimind.evals.pass_at_k import pass_at_k
 from minimind.generation.sampling import Sampling
-from minimind.interfaces import Batch, Objective
+from minimind.interfaces import Batch
 from minimind.model import Transformer
-from minimind.objectives.actor_critic import ActorCritic, values
+from minimind.objectives.actor_critic import ActorCritic, ClippedActorCritic, values
 from minimind.objectives.logprobs import batch_logprobs
+from minimind.objectives.policy import ClippedPolicy, PolicyLoss
 from minimind.rl.backends import InProcess, RolloutBackend, ServerBackend
-from minimind.rl.credit import Critic, TargetValues
+from minimind.rl.credit import Critic, RolloutModels, TargetFigures
 from minimind.rl.environment import ToolEnvironment
-from minimind.rl.pass_rate import measure_pass
+from minimind.rl.figures import measure_pass
 from minimind.rl.rewards import Rewards, parse_rewards
-from minimind.rl.rollout_source import RolloutSettings, RolloutSource
-from minimind.rl.rollouts import Sampler
+from minimind.rl.rollout_source import RolloutSource
+from minimind.rl.rollouts import RolloutSettings
+from minimind.rl.sampler import RolloutSampler
 from minimind.rl.traces import TraceWriter
 from minimind.stages.shared.training_options import TrainingOptions
 from minimind.storage.adapters import fingerprint
@@ -130,9 +132,9 @@ class _Parts:
         batch_size, context = self.config.rollout.batch_size, self.config.data.context
         return InProcess(self.trained.model, self.trained.tokenizer, batch_size, placement.precision, context)
 
-    def sampler(self, backend: RolloutBackend, seed: int) -> Sampler:
+    def sampler(self, backend: RolloutBackend, seed: int) -> RolloutSampler:
         rollout = self.config.rollout
-        return Sampler(
+        return RolloutSampler(
             backend=backend,
             tokenizer=self.trained.tokenizer,
             # Nothing but the temperature: what is sampled from is what is learnt.
@@ -143,12 +145,13 @@ class _Parts:
             seed=seed,
         )
 
-    def settings(self, kind: str, kl_limit: float) -> RolloutSettings:
+    def settings(self, loss: PolicyLoss, kl_limit: float) -> RolloutSettings:
         rollout, train = self.config.rollout, self.config.train
         return RolloutSettings(
-            kind=kind,
+            loss=loss,
             prompts_per_step=rollout.prompts,
             group=rollout.group,
+            max_tokens=rollout.max_tokens * self.max_turns,
             updates=rollout.updates,
             accumulate=train.accumulate,
             seed=train.seed,
@@ -156,7 +159,7 @@ class _Parts:
             kl_limit=kl_limit,
         )
 
-    def logprobs(self, model: Transformer, placement: Placement) -> TargetValues:
+    def logprobs(self, model: Transformer, placement: Placement) -> TargetFigures:
         """What `model` says of targets, as they were sampled: at that temperature, among the tokenizer's ids."""
         temperature, num_ids = self.config.rollout.temperature, self.trained.tokenizer.vocab_size
         model.to(placement.world.device)
@@ -166,39 +169,40 @@ class _Parts:
 def fit_policy(
     name: str,
     config: PolicyConfig,
+    objective: Callable[[Tokenizer], ClippedPolicy | ClippedActorCritic],
     *,
-    kind: str,
-    objective: Callable[[Tokenizer], Objective],
-    kl_coefficient: float,
     kl_limit: float = 0.0,
-    critic: Callable[[TargetValues], Critic] | None = None,
+    critic: Callable[[TargetFigures], Critic] | None = None,
     environment: ToolEnvironment | None = None,
     max_turns: int = 1,
 ) -> None:
     """Train `config.model` on its own answers into `config.run`, or go on where it was interrupted.
 
-    kind:      of loss, see `RolloutSettings`
     objective: made for the tokenizer, whose ids are what is sampled among
+    kl_limit:  see `RolloutSettings`
     critic:    made from what gives the critic's values; None trains without one
     Errors:    as `fit`
     """
     parts = _open(config, critic is not None, environment, max_turns)
     model, actor_critic = parts.trained.model, parts.actor_critic
+    learn = objective(parts.trained.tokenizer)
 
     def source(placement: Placement) -> EpochSource:
+        # Loaded anew: the model in training may have moved on already.
+        reference = parts.logprobs(load_model(config.model)[0], placement) if learn.kl_coefficient else None
         return RolloutSource(
             parts.sampler(_backend(parts, placement), config.train.seed),
             parts.prompts,
             parts.rewards,
-            parts.settings(kind, kl_limit),
-            logprobs=parts.logprobs(model, placement),
-            # Loaded anew: the model in training may have moved on already.
-            reference=parts.logprobs(load_model(config.model)[0], placement) if kl_coefficient else None,
-            critic=critic(_in_precision(partial(values, actor_critic), placement)) if critic and actor_critic else None,
-            rank=placement.world.rank,
-            ranks=placement.world.size,
-            sum_over_ranks=placement.world.sum,
-            gather=placement.world.gather,
+            RolloutModels(
+                policy=parts.logprobs(model, placement),
+                reference=reference,
+                critic=critic(_in_precision(partial(values, actor_critic), placement))
+                if critic and actor_critic
+                else None,
+            ),
+            parts.settings(learn.loss, kl_limit),
+            world=placement.world,
             traces=TraceWriter(config.run / f"rollouts-rank{placement.world.rank}.jsonl", config.rollout.trace_every),
         )
 
@@ -211,7 +215,7 @@ def fit_policy(
             context=config.data.context,
             trained=parts.trained,
             module=actor_critic,
-            objective=objective(parts.trained.tokenizer),
+            objective=learn,
             source=source,
             validation=partial(_pass_rates, parts) if parts.valid else None,
             sample=lambda: _samples(parts),
@@ -282,7 +286,7 @@ def _backend(parts: _Parts, placement: Placement) -> RolloutBackend:
     )
 
 
-def _in_precision(figures: Callable[[Batch], Tensor], placement: Placement) -> TargetValues:
+def _in_precision(figures: Callable[[Batch], Tensor], placement: Placement) -> TargetFigures:
     """The figures of a batch's targets in the run's precision, without gradient, back on the CPU."""
 
     def compute(batch: Batch) -> Tensor:
