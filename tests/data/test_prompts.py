@@ -108,3 +108,22 @@ def test_real_prompts_are_all_read(shared: Path) -> None:
     with pytest.raises(DataError, match=r"rlaif_train.jsonl:1: has no gt"):
         read_prompts([data / "rlaif_train.jsonl"], problem=no_gt)
     assert len(read_prompts([data / "rlaif_train.jsonl"])) == 3000
+
+
+@pytest.mark.parametrize(
+    ("row", "gt"),
+    [
+        ({"question": "2 apples and 3?", "answer": "2+3=5\n#### 5"}, ("5",)),
+        ({"problem": "p", "solution": r"So it is \boxed{\frac{1}{2}}."}, (r"\frac{1}{2}",)),
+        ({"prompt": ASKED, "reward_model": {"style": "rule", "ground_truth": "72"}, "data_source": "x"}, ("72",)),
+        ({"prompt": ASKED, "ground_truth": ["1", "2"]}, ("1", "2")),
+        ({"prompt": ASKED, "solution": "7"}, ("7",)),
+        ({"prompt": "2+2?", "answer": 4}, ("4",)),
+        ({"messages": ASKED, "gt": None}, ()),
+        ({"instruction": "q", "output": "a"}, ()),
+        ({"prompt": ASKED}, ()),
+    ],
+)
+def test_what_is_right_is_read_as_public_sets_have_it(tmp_path: Path, row: dict[str, Any], gt: tuple[str, ...]) -> None:
+    [prompt] = read_prompts([written(tmp_path, row)])
+    assert prompt.gt == gt and prompt.messages[-1].role == "user"

@@ -45,3 +45,37 @@ def test_plain_text_has_its_lengths(tmp_path: Path) -> None:
     assert found.facts["kind"] == "text 1" and found.tables[0].rows[0][0] == "text"
     with pytest.raises(DataError, match="no such file"):
         inspect_rows([str(tmp_path / "none.txt")])
+
+
+@pytest.mark.parametrize(
+    ("row", "shape", "learnt"),
+    [
+        ({**CHAT, "prompt": "hi"}, "messages", "hello<|im_end|>"),
+        ({"instruction": "hi", "output": "hello"}, "Alpaca", "hello<|im_end|>"),
+        ({"text": "some text"}, "text", "some text"),
+        ({"system": "s", "question": "hi", "chosen": "hello", "rejected": "no"}, "pair", "hello<|im_end|>no<|im_end|>"),
+        ({"prompt": "hi"}, "prompt", ""),
+    ],
+)
+def test_the_shape_is_named_and_a_row_is_shown_as_it_is_learnt(
+    tmp_path: Path, row: dict, shape: str, learnt: str
+) -> None:
+    found = inspect_rows([write(tmp_path / "a.jsonl", [json.dumps(row)])])
+    assert found.facts["shape"].startswith(f"{shape} (")
+    assert "".join(piece.text for piece in found.sample if piece.weight) == learnt
+    assert "hi" in "".join(piece.text for piece in found.sample) or shape == "text"
+
+
+def test_what_is_not_read_is_said(tmp_path: Path) -> None:
+    (tmp_path / "picture.png").write_bytes(b"x")
+    write(tmp_path / "a.jsonl", [json.dumps({**CHAT, "token_mask": [1], "source": "x"})])
+    found = inspect_rows([str(tmp_path)])
+    assert found.facts["files not read"] == "1 .png"
+    assert found.faults == ["not read, though it could change what is learnt: 1 token_mask"]
+
+
+def test_rows_of_no_known_shape_are_shown_by_the_names_of_their_columns(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [json.dumps({"q": "hi", "reply": "hello"})])
+    assert inspect_rows([path]).facts["kind"] == "other 1"
+    found = inspect_rows([path], columns={"prompt": "q", "answer": "reply"})
+    assert found.facts["kind"] == "conversation 1" and not found.faults

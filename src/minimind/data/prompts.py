@@ -1,7 +1,8 @@
 """Prompts for reinforcement learning, read from chat data: what to ask, which tools to offer, what is right.
 
-Rows are those of SFT; a last assistant message only holds the place and is dropped. `gt` beside the messages is what
-rewards compare with: a string, a number, or a list of them.
+Rows are those of SFT, or prompts alone; a last assistant message only holds the place and is dropped. What rewards
+compare with is a string, a number, or a list of them: `gt` or `ground_truth` beside the prompt, verl's
+`reward_model.ground_truth`, or the last box or `####` of an answer or solution in a column of its own, as GSM8K has it.
 """
 
 import hashlib
@@ -17,8 +18,13 @@ from minimind.data.corpus import BadRows, read_chunks
 from minimind.data.files import find_files
 from minimind.errors import ConfigError, DataError
 from minimind.text.conversation import Conversation, Message
+from minimind.text.final_answer import final_answer
+from minimind.text.shapes import find_shape, present
 
 __all__ = ["Prompt", "fingerprint_of", "parse_prompt", "read_prompts"]
+
+# Columns that hold what is right where a question has a column of its own; an `output` or `response` is only an answer.
+ANSWERS = ("answer", "solution")
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,7 @@ def parse_prompt(where: str, row: Mapping[str, Any], thinking: bool = False) -> 
     if not asked.messages or asked.messages[-1].role not in ("user", "tool"):
         last = asked.messages[-1].role if asked.messages else "no message"
         raise DataError(f"{where}: ends with {last} before the answer; expected a message of the user or a tool")
-    return Prompt(asked.messages, asked.tools, _ground_truth(row.get("gt"), where), thinking, where)
+    return Prompt(asked.messages, asked.tools, _ground_truth(_what_is_right(row), where), thinking, where)
 
 
 def fingerprint_of(prompts: Iterable[Prompt]) -> str:
@@ -105,6 +111,19 @@ def _prompt(row: Row, thinking: bool, problem: Callable[[Prompt], str]) -> Promp
         return BadRow(row.path, row.line, str(error).removeprefix(f"{where}: "))
     reason = problem(prompt)
     return BadRow(row.path, row.line, reason) if reason else prompt
+
+
+def _what_is_right(row: Mapping[str, Any]) -> Any:
+    row = present(row)
+    rule = row.get("reward_model")
+    given = (row.get("gt"), row.get("ground_truth"), rule.get("ground_truth") if isinstance(rule, Mapping) else None)
+    if (found := next((value for value in given if value is not None), None)) is not None:
+        return found
+    shape = find_shape(row, "conversation", "prompt")
+    if shape is None or not (shape.question or shape.kind == "prompt"):
+        return None
+    text = next((row[name] for name in ANSWERS if name in row), None)
+    return (final_answer(text) or text) if isinstance(text, str) else text
 
 
 def _ground_truth(raw: Any, where: str) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from minimind.config import REQUIRED, Config, option
 from minimind.errors import ConfigError, DataError
@@ -36,6 +36,8 @@ class InspectConfig(Config):
         [], "Of a tokenizer: texts or conversations to show its compression on; by default builtin://conversations."
     )
     text_column: str = option("text", "Of data files: the column that holds the text.")
+    columns: list[str] = option([], "Of data files in no known shape: which column is which, such as prompt=question.")
+    learn: Literal["all", "last"] = option("all", "Of data files: show a conversation as it is learnt so.")
 
 
 def run(config: InspectConfig) -> None:
@@ -49,6 +51,7 @@ def run(config: InspectConfig) -> None:
 
 
 def _inspect(config: InspectConfig, kind: str) -> "Inspection":
+    from minimind.data.columns import columns_by_name
     from minimind.report.inspect_model import inspect_model
     from minimind.report.inspect_rows import inspect_rows
     from minimind.report.inspect_shards import inspect_shards
@@ -62,7 +65,11 @@ def _inspect(config: InspectConfig, kind: str) -> "Inspection":
             return inspect_shards(path, config.tokenizer, document=config.document, verify=config.verify)
         case "tokenizer":
             return inspect_tokenizer(path, _texts_by_language(config.text or [BUILTIN_TEXTS]))
-    return inspect_rows([config.path], text_column=config.text_column)
+    try:
+        columns = columns_by_name(config.columns)
+    except ValueError as error:
+        raise ConfigError(f"--columns: {error}") from None
+    return inspect_rows([config.path], text_column=config.text_column, columns=columns, learn=config.learn)
 
 
 def _texts_by_language(sources: list[str]) -> dict[str, list[str]]:

@@ -35,6 +35,7 @@ __all__ = [
     "render_prompt",
     "render_text",
     "render_tool_results",
+    "weighted_text",
 ]
 
 
@@ -101,6 +102,13 @@ def render_text(conversation: Conversation, *, thinking: bool | None = None, tok
     has_block = tokenizer is None or _has_think_block(tokenizer)
     pieces = [*_conversation(conversation.messages, conversation.tools, has_block)]
     return "".join(piece.text for piece in pieces + ([] if thinking is None else _opening(thinking, has_block)))
+
+
+def weighted_text(conversation: Conversation) -> list[tuple[str, float]]:
+    """`render_text` cut where the weight changes, for people to see what is learnt."""
+    pieces = [*_conversation(conversation.messages, conversation.tools, has_block=True)]
+    runs = groupby((piece for piece in pieces if piece.text), key=lambda piece: piece.weight)
+    return [("".join(piece.text for piece in run), weight) for weight, run in runs]
 
 
 def _has_think_block(tokenizer: Tokenizer) -> bool:

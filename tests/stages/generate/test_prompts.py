@@ -51,8 +51,8 @@ def test_several_sources_are_read_in_order(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"question": "why?"}, "has 'question'; expected a prompt or a text"),
-        ({"prompt": 5, "text": None}, "has 'prompt', 'text'; expected"),
+        ({"body": "why?"}, "has 'body'; expected a prompt or a text"),
+        ({"prompt": 5, "text": None}, "message 1 has content of type int"),
         ({"chosen": [], "rejected": []}, "has 'chosen', 'rejected'; expected"),
         ({}, "has nothing; expected"),
         ({"messages": [ANSWER]}, "there is nothing to answer"),
@@ -64,3 +64,11 @@ def test_several_sources_are_read_in_order(tmp_path: Path, monkeypatch: pytest.M
 def test_a_row_that_is_no_prompt_is_named(tmp_path: Path, row: Any, message: str) -> None:
     with pytest.raises(DataError, match=rf"in\.jsonl:2: .*{message}"):
         read(tmp_path / "in.jsonl", {"prompt": "a"}, row)
+
+
+def test_a_conversation_beside_a_prompt_is_what_is_answered(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yo"}]
+    path = tmp_path / "in.jsonl"
+    path.write_text(json.dumps({"prompt": "Hi", "prompt_id": "x", "messages": turns}))
+    [prompt] = read_prompts([], [str(path)], chat=False)
+    assert prompt.conversation is not None and [m.content for m in prompt.conversation.messages] == ["Hi"]

@@ -21,6 +21,7 @@ from minimind.stages.chat.adapters import NO_ADAPTER, Adapters
 from minimind.stages.chat.dialogue import Answerer, Dialogue
 from minimind.stages.chat.local_answers import LocalAnswerer
 from minimind.stages.chat.remote_answers import RemoteAnswerer
+from minimind.stages.shared.typed_lines import typed_lines
 from minimind.storage.checkpoint import load_model
 from minimind.terminal.screen import Screen
 from minimind.tools.builtin import TOOLS
@@ -83,7 +84,7 @@ def run(config: ChatConfig) -> None:
     if is_terminal:
         screen.notice(f"{title}; /help for commands, Ctrl-D to leave")
     chat = _Chat(dialogue, adapters, screen)
-    for line in _typed(screen, config.history) if is_terminal else sys.stdin:
+    for line in _typed(screen, config.history) if is_terminal else typed_lines(sys.stdin, is_strict=False):
         if not chat.take(line.strip()):
             break
     if not is_terminal and chat.num_failed and not chat.num_answered:

@@ -6,9 +6,11 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from minimind.data.corpus import kind_of, read_rows
+from minimind.data.corpus import read_rows
 from minimind.errors import ConfigError, DataError
+from minimind.stages.shared.typed_lines import typed_lines
 from minimind.text.conversation import Conversation, Message, render_prompt
+from minimind.text.shapes import MESSAGE_LISTS, shape_of
 from minimind.text.tokenizer import Tokenizer
 
 __all__ = ["GivenPrompt", "read_prompts"]
@@ -58,20 +60,18 @@ def _plain(where: str, text: str, chat: bool) -> GivenPrompt:
 
 def _lines(name: str, chat: bool) -> Iterator[GivenPrompt]:
     try:
-        with nullcontext(sys.stdin) if name == "standard input" else open(name, encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, start=1):
+        with nullcontext(sys.stdin) if name == "standard input" else open(name, encoding="utf-8") as file:
+            for number, line in enumerate(typed_lines(file, name), start=1):
                 if text := line.strip():
                     yield _plain(f"{name}:{number}", text, chat)
     except OSError as error:
         raise DataError(f"{name}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{name}: not UTF-8: {error.reason}; save it as UTF-8") from None
 
 
 def _rows(source: str, chat: bool) -> Iterator[GivenPrompt]:
     for row in read_rows([source]):
         where, value = f"{row.path}:{row.line}", row.value
-        if isinstance(value.get("prompt"), str):
+        if isinstance(value.get("prompt"), str) and not any(value.get(name) for name in MESSAGE_LISTS):
             yield _plain(where, value["prompt"], chat)
         elif _is_conversation(value):
             conversation = Conversation.parse(value, where).prompt_part()
@@ -88,7 +88,6 @@ def _rows(source: str, chat: bool) -> Iterator[GivenPrompt]:
 
 
 def _is_conversation(value: Mapping[str, Any]) -> bool:
-    try:
-        return kind_of(value) == "conversation"
-    except ValueError:
-        return False
+    """Also a prompt alone that is made of messages."""
+    shape = shape_of(value)
+    return shape is not None and shape.kind in ("conversation", "prompt")
