@@ -132,8 +132,11 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("llama.attention.layer_norm_rms_epsilon", (REAL, float("nan")), "layer_norm_rms_epsilon is nan"),
     ("llama.rope.dimension_count", (NUMBER, 8), "llama.rope.dimension_count is 8; expected 16"),
     ("llama.rope.freq_base", (REAL, -1.0), "llama.rope.freq_base is -1.0"),
-    ("llama.rope.scaling.type", (TEXT, "yarn"), "llama.rope.scaling.type is 'yarn'; expected 'none'"),
-    ("llama.rope.scaling.factor", (REAL, 4.0), "llama.rope.scaling.factor is 4.0; expected no such value"),
+    ("llama.rope.scaling.type", (TEXT, "longrope"), "rope.scaling.type is 'longrope'; expected one of none, linear, "),
+    ("llama.rope.scaling.type", (LIST, [1]), "rope.scaling.type is [1]; expected one of none"),
+    ("llama.rope.scaling.type", (TEXT, "yarn"), "llama.rope.scaling.factor is missing; expected a number above 0"),
+    ("llama.rope.scaling.attn_factor", (REAL, 0.5), "rope.scaling.attn_factor is 0.5; expected 1, the only value"),
+    ("llama.rope.scaling.yarn_log_multiplier", (REAL, 0.1), "yarn_log_multiplier is 0.10000000149011612; expected no"),
     ("llama.attention.sliding_window", (NUMBER, 64), "llama.attention.sliding_window is 64; expected no such value"),
     ("llama.expert_count", (NUMBER, 4), "llama.expert_count is 4; expected 0"),
     ("llama.vocab_size", (NUMBER, 331), "llama.vocab_size is 331; expected 330"),
@@ -169,8 +172,10 @@ def test_an_architecture_that_only_looks_like_one_is_refused(write_gguf: Write) 
         ("blk.0.attn_q.weight", None, "tensors are missing: blk.0.attn_q.weight"),
         ("blk.0.attn_q.weight", (64, 32), "blk.0.attn_q.weight is [64, 32] and not [64, 64]"),
         ("blk.0.attn_q.weight", (1, 64, 64), "blk.0.attn_q.weight is [1, 64, 64] and not [64, 64]"),
-        ("blk.0.attn_q.bias", (64,), "tensors this model has no place for: blk.0.attn_q.bias"),
-        ("rope_freqs.weight", (8,), "tensors this model has no place for: rope_freqs.weight"),
+        ("blk.0.attn_q.bias", (64,), "tensors are missing: blk.0.attn_k.bias, blk.0.attn_v.bias"),
+        ("blk.0.attn_k.bias", (64,), "tensors this model has no place for: blk.0.attn_k.bias"),
+        ("rope_freqs.weight", (8,), "rope_freqs.weight has 0; expected 1 to 10,000"),
+        ("rope_freqs.weight", (4,), "rope_freqs.weight is [4]; expected none but in a Llama 3"),
     ],
 )
 def test_tensors_that_do_not_fit_are_refused(name: str, shape: Any, words: str, write_gguf: Write) -> None:
@@ -180,6 +185,12 @@ def test_tensors_that_do_not_fit_are_refused(name: str, shape: Any, words: str, 
         load_gguf(path)
 
     assert str(error.value).startswith(f"{path}: ") and words in str(error.value)
+
+
+def test_frequencies_that_no_llama_3_has_are_refused(write_gguf: Write) -> None:
+    for factors in ([1, 1, 8, 8, 1, 8, 8, 8], [1, 1, 2, 3, 4, 5, 6, 7], [8] * 8, [1, 2, 3, np.nan, 1, 1, 1, 1]):
+        with pytest.raises(CheckpointError, match=r"rope_freqs\.weight (are not a Llama 3's|has NaN)"):
+            load_gguf(write_gguf(tensors={"rope_freqs.weight": np.array(factors, dtype=np.float32)}))
 
 
 def test_weights_larger_than_the_memory_are_refused_before_they_are_read(

@@ -24,6 +24,14 @@ from minimind.text.tokenizer import PATTERNS, Tokenizer
 
 pytest.importorskip("gguf")
 LINES = hostile_lines()
+YARN = {"rope_type": "yarn", "factor": 2.3, "original_max_position_embeddings": 40}
+LLAMA3 = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
 TOKENS = torch.tensor([[1, 50, 60, 70, 71, 200, 310, 2], [0, 1, 2, 3, 100, 101, 102, 329]])
 
 
@@ -39,6 +47,41 @@ def test_f32_comes_back_to_the_bit(architecture: str, tokenizer: Tokenizer, tmp_
     assert (found.architecture, found.model.config) == (architecture, model.config)
     assert all(torch.equal(weight, found.model.state_dict()[name]) for name, weight in model.state_dict().items())
     assert found.tokenizer.fingerprint == tokenizer.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("architecture", "scaling"),
+    [
+        ("qwen3", YARN),
+        ("qwen3moe", YARN | {"beta_fast": 8.0, "beta_slow": 2.0, "attention_factor": 1.25}),
+        ("qwen2", YARN | {"factor": 0.5}),
+        ("qwen2", {"rope_type": "yarn", "factor": 4.0}),
+        ("llama", {"rope_type": "linear", "factor": 2.5}),
+        ("llama", LLAMA3),
+        ("llama", LLAMA3 | {"factor": 32.0, "original_max_position_embeddings": 8192}),
+        ("llama", LLAMA3 | {"original_max_position_embeddings": 17}),
+    ],
+)
+def test_scaled_positions_come_back_to_the_bit(
+    architecture: str, scaling: dict[str, Any], tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    shape: dict[str, Any] = {"head_dim": 64} if scaling.get("rope_type") == "llama3" else {}
+    model = tiny_model(tokenizer, architecture, rope_scaling=scaling, rope_theta=5e5, **shape)
+
+    assert export_gguf(tmp_path / "tiny", model, tokenizer, kind="F32").difference == 0
+
+    found = load_gguf(tmp_path / "tiny" / "tiny-F32.gguf").model
+    assert found.config.rope_scaling == {"original_max_position_embeddings": 128} | scaling or "linear" in str(scaling)
+    with torch.no_grad():
+        torch.testing.assert_close(found(TOKENS), model(TOKENS), rtol=0, atol=1e-6)
+    plain = tiny_model(tokenizer, architecture, rope_theta=5e5, **shape)
+    assert not torch.allclose(plain(TOKENS), model(TOKENS), atol=1e-3)
+
+
+def test_biases_of_a_llama_come_back_to_the_bit(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    model = tiny_model(tokenizer, "llama", attention_bias=True, output_bias=True)
+
+    assert export_gguf(tmp_path / "tiny", model, tokenizer, kind="F32").difference == 0
 
 
 @pytest.mark.parametrize("architecture", SHAPES)
@@ -98,7 +141,9 @@ def test_spare_rows_of_the_embedding_are_kept(tokenizer: Tokenizer, tmp_path: Pa
     ("changes", "words"),
     [
         ({"attention_bias": True}, "attention_bias together with qk_norm"),
-        ({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, "rope_scaling 'yarn'"),
+        ({"output_bias": True}, "output_bias together with qk_norm"),
+        ({"rope_scaling": LLAMA3}, "rope_scaling 'llama3' in another shape than Llama's"),
+        ({"rope_scaling": LLAMA3 | {"low_freq_factor": 2.0}, "qk_norm": False}, "'llama3' from 2.0 to 4.0 turns"),
         ({"num_experts": 4, "num_experts_per_tok": 2}, "norm_topk_prob off"),
         ({"num_experts": 4, "num_experts_per_tok": 2, "qk_norm": False}, "num_experts without qk_norm"),
     ],

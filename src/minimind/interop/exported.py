@@ -15,7 +15,7 @@ import torch
 from minimind.errors import CheckpointError
 from minimind.generation.generate import complete
 from minimind.generation.sampling import Sampling
-from minimind.model import ModelConfig, Transformer
+from minimind.model import ModelConfig, Transformer, rotary_frequencies
 from minimind.storage.checkpoint import save_checkpoint
 from minimind.storage.config_json import EXPERT_FIELDS
 from minimind.storage.folder import MANIFEST, write_folder
@@ -109,7 +109,8 @@ def require_same_model(
 
 def _meaning(config: ModelConfig) -> dict[str, Any]:
     """The fields that describe a part that is there; formats leave the others out."""
-    values = asdict(config) | {"rope_scaling": config.rope_scaling or {"rope_type": "default"}}
+    frequencies, scale = rotary_frequencies(config)
+    values = asdict(config) | {"rope_scaling": (frequencies.tolist(), round(scale, 5))}
     absent = ("intermediate_size",) if config.num_experts else EXPERT_FIELDS
     return {name: value for name, value in values.items() if name not in absent}
 

@@ -11,7 +11,7 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from torch import Tensor
 from minimind.errors import CheckpointError
 from minimind.interop.gguf_file import GgufFile
 from minimind.interop.gguf_tokenizer import read_tokenizer
-from minimind.model import ModelConfig, Transformer
+from minimind.model import ModelConfig, Transformer, rotary_frequencies
 from minimind.storage.verify import first_of
 from minimind.text.tokenizer import Tokenizer
 
@@ -58,11 +58,17 @@ BLOCK_NAMES = {
 SHAPE_VALUES = (
     "block_count context_length embedding_length feed_forward_length vocab_size attention.head_count "
     "attention.head_count_kv attention.key_length attention.value_length attention.layer_norm_rms_epsilon "
-    "rope.freq_base rope.dimension_count rope.scaling.type expert_count"
+    "rope.freq_base rope.dimension_count rope.scaling.type rope.scaling.factor rope.scaling.original_context_length "
+    "rope.scaling.attn_factor rope.scaling.yarn_attn_factor rope.scaling.yarn_beta_fast rope.scaling.yarn_beta_slow "
+    "expert_count"
 )
-SILENT_VALUES = "tensor_data_layout expert_used_count"
+SILENT_VALUES = "tensor_data_layout expert_used_count rope.scaling.finetuned"
 # Read in a mixture, and unknown in a dense model.
 EXPERT_VALUE = "expert_feed_forward_length"
+# What a llama's frequencies are divided by, one number a pair: Llama 3's scaling, whose settings are not in the file.
+FREQUENCY_FACTORS = "rope_freqs.weight"
+# In every Llama 3: pairs that turn less than once in the old context are slowed, those from four times on are not.
+LOW_TURNS, HIGH_TURNS = 1.0, 4.0
 # Into how many files a model was cut.
 SPLIT = "split.count"
 
@@ -72,6 +78,7 @@ MOST_BLOCKS = 512
 MOST_HEADS = 4096
 WIDEST_HEAD = 4096
 MOST_EXPERTS = 512
+MOST_SLOWED = 10_000
 
 
 @dataclass(frozen=True)
@@ -129,14 +136,13 @@ def _config(file: GgufFile) -> ModelConfig:
         raise read.error("attention.head_count", f"a divisor of embedding_length, {width}")
     read.require("attention.value_length", head_dim, default=head_dim)
     read.require("rope.dimension_count", head_dim, default=head_dim)
-    read.require("rope.scaling.type", "none", default="none")
     experts = _experts(read)
     embedding = file.tensors.get("token_embd.weight")
     if embedding is None or len(embedding.shape) != 2:
         raise CheckpointError(f"{file.path}: token_embd.weight is missing or no matrix; expected the embedding")
     read.require("vocab_size", embedding.shape[0], default=embedding.shape[0])
     try:
-        return ModelConfig(
+        config = ModelConfig(
             vocab_size=embedding.shape[0],
             hidden_size=width,
             num_hidden_layers=read.size("block_count", largest=MOST_BLOCKS),
@@ -149,11 +155,67 @@ def _config(file: GgufFile) -> ModelConfig:
             rms_norm_eps=read.number("attention.layer_norm_rms_epsilon"),
             tie_word_embeddings="output.weight" not in file.tensors,
             qk_norm=kind in ("qwen3", "qwen3moe"),
-            attention_bias=kind == "qwen2",
+            attention_bias=kind == "qwen2" or (kind == "llama" and "blk.0.attn_q.bias" in file.tensors),
+            output_bias=kind == "llama" and "blk.0.attn_output.bias" in file.tensors,
+            rope_scaling=_scaling(read),
             **experts,
         )
+        return _with_frequency_factors(file, config) if FREQUENCY_FACTORS in file.tensors else config
     except ValueError as error:
         raise CheckpointError(f"{file.path}: {error}") from None
+
+
+def _scaling(read: "_Values") -> dict[str, Any] | None:
+    """Scaled positions by transformers' names. llama.cpp multiplies YaRN's attention factor with one of the file."""
+    kind = read.choice("rope.scaling.type", ("none", "linear", "yarn"), default="none")
+    attention = read.number("rope.scaling.attn_factor", 1.0) * read.number("rope.scaling.yarn_attn_factor", 1.0)
+    if kind != "yarn" and attention != 1:
+        raise read.error("rope.scaling.attn_factor", "1, the only value without YaRN")
+    if kind == "none":
+        return None
+    factor = read.number("rope.scaling.factor")
+    scaling: dict[str, Any] = {"rope_type": kind, "factor": factor}
+    if kind == "linear":
+        return scaling
+    scaling["original_max_position_embeddings"] = read.size("rope.scaling.original_context_length")
+    for name in ("beta_fast", "beta_slow"):
+        if f"rope.scaling.yarn_{name}" in read:
+            scaling[name] = read.number(f"rope.scaling.yarn_{name}")
+    attention *= 1 + 0.1 * math.log(factor)
+    if not math.isclose(attention, 1 + 0.1 * math.log(max(factor, 1)), rel_tol=1e-6):
+        scaling["attention_factor"] = float(f"{attention:.6g}")
+    return scaling
+
+
+def _with_frequency_factors(file: GgufFile, config: ModelConfig) -> ModelConfig:
+    """Llama 3's settings from what it divides by. Errors: CheckpointError for other factors than such settings give"""
+    plain, _ = rotary_frequencies(config)
+    shape = file.tensors[FREQUENCY_FACTORS].shape
+    if file.values["general.architecture"] != "llama" or config.rope_scaling or shape != plain.shape:
+        raise CheckpointError(f"{file.path}: {FREQUENCY_FACTORS} is {[*shape]}; expected none but in a Llama 3")
+    factors = file.read(FREQUENCY_FACTORS)
+    largest = float(factors.max())
+    if not 1 < largest <= MOST_SLOWED or factors.min() < 1:
+        raise CheckpointError(f"{file.path}: {FREQUENCY_FACTORS} has {largest:g}; expected 1 to {MOST_SLOWED:,}")
+    # The share that is kept of a pair's speed tells how often it turns in the old context, and so how long that was.
+    kept = (largest / factors - 1) / (largest - 1)
+    turns = LOW_TURNS + (HIGH_TURNS - LOW_TURNS) * kept
+    between = (kept > 1e-3) & (kept < 1 - 1e-3)
+    if not between.any():
+        # The ramp lies between two pairs; where it begins decides nothing.
+        between = kept >= 1 - 1e-3
+    contexts = (2 * math.pi * turns / plain)[between]
+    scaling = {
+        "rope_type": "llama3",
+        "factor": float(f"{largest:.6g}"),
+        "low_freq_factor": LOW_TURNS,
+        "high_freq_factor": HIGH_TURNS,
+        "original_max_position_embeddings": round(float(contexts.max())) if between.any() else 0,
+    }
+    found = dataclasses.replace(config, rope_scaling=scaling)
+    if not torch.allclose(plain / rotary_frequencies(found)[0], factors, rtol=1e-4):
+        raise CheckpointError(f"{file.path}: {FREQUENCY_FACTORS} are not a Llama 3's; expected factors of its formula")
+    return found
 
 
 def _experts(read: "_Values") -> dict[str, Any]:
@@ -182,11 +244,10 @@ def _require_tensors(file: GgufFile, config: ModelConfig) -> dict[str, list[str]
             names.setdefault(stored, []).append(ours)
             stacked = (config.num_experts,) if ".experts." in name else ()
             expected[stored] = (*stacked, *tensor.shape)
-    found = {name: tensor.shape for name, tensor in file.tensors.items()}
+    found = {name: tensor.shape for name, tensor in file.tensors.items() if name != FREQUENCY_FACTORS}
     if missing := sorted(expected.keys() - found.keys()):
         raise CheckpointError(f"{file.path}: tensors are missing: {first_of(missing)}")
     if unexpected := sorted(found.keys() - expected.keys()):
-        # Such as rope_freqs.weight, Llama 3's scaled positions.
         raise CheckpointError(f"{file.path}: tensors this model has no place for: {first_of(unexpected)}")
     wrong = [f"{name} is {[*found[name]]} and not {[*rows]}" for name, rows in expected.items() if found[name] != rows]
     if wrong:
@@ -268,6 +329,12 @@ class _Values:
             raise self.error(name, "a number above 0")
         # The file holds float32; its shortest spelling is what was meant, 1e-05 and not 9.999999747378752e-06.
         return float(str(np.float32(value)))
+
+    def choice(self, name: str, allowed: Collection[str], *, default: str) -> str:
+        value = default if name not in self else self._get(name)
+        if value not in allowed:
+            raise self.error(name, f"one of {', '.join(allowed)}")
+        return value
 
     def require(self, name: str, allowed: int | str, *, default: int | str) -> None:
         value = default if name not in self else self._get(name)

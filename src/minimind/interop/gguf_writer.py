@@ -6,7 +6,9 @@ refused by name and never left out: the file would answer, and answer something 
 Format: the GGUF specification of the ggml project, version 3. `gguf_weights.py` reads what this writes.
 """
 
+import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,9 +19,16 @@ from torch import Tensor
 from minimind.errors import CheckpointError
 from minimind.interop.exported import Exported, require_same_model, write_export
 from minimind.interop.gguf_tokenizer import ADDED, CONTROL, NORMAL, PATTERN_OF, UNUSED
-from minimind.interop.gguf_weights import BLOCK_NAMES, OUTER_NAMES, load_gguf
+from minimind.interop.gguf_weights import (
+    BLOCK_NAMES,
+    FREQUENCY_FACTORS,
+    HIGH_TURNS,
+    LOW_TURNS,
+    OUTER_NAMES,
+    load_gguf,
+)
 from minimind.interop.ollama import modelfile
-from minimind.model import ModelConfig, Transformer
+from minimind.model import ModelConfig, Transformer, rotary_frequencies
 from minimind.text.chat_template import chat_template
 from minimind.text.tokenizer import Tokenizer
 
@@ -61,9 +70,14 @@ def export_gguf(out: Path, model: Transformer, tokenizer: Tokenizer, *, kind: Gg
 
 def gguf_architecture(config: ModelConfig) -> str:
     """The format's name for a shape. Errors: CheckpointError for a shape that has none"""
-    scaling = (config.rope_scaling or {}).get("rope_type", "default")
+    scaling = config.rope_scaling or {}
+    is_llama3, is_qwen2 = scaling.get("rope_type") == "llama3", config.attention_bias and not config.output_bias
+    turns = scaling.get("low_freq_factor"), scaling.get("high_freq_factor")
     refused = {
-        f"rope_scaling {scaling!r}": scaling != "default",
+        # llama.cpp takes factors of the frequencies in a llama alone, and the file does not say what they follow from.
+        "rope_scaling 'llama3' in another shape than Llama's": is_llama3 and (config.qk_norm or is_qwen2),
+        f"rope_scaling 'llama3' from {turns[0]} to {turns[1]} turns": is_llama3 and turns != (LOW_TURNS, HIGH_TURNS),
+        "output_bias together with qk_norm": config.output_bias and config.qk_norm,
         "attention_bias together with qk_norm": config.attention_bias and config.qk_norm,
         "num_experts without qk_norm": bool(config.num_experts) and not config.qk_norm,
         # llama.cpp lets the chosen experts' weights sum to 1 in every file of this architecture.
@@ -74,7 +88,7 @@ def gguf_architecture(config: ModelConfig) -> str:
             raise CheckpointError(f"GGUF cannot hold a model with {what}; export it with --format hf instead")
     if config.qk_norm:
         return "qwen3moe" if config.num_experts else "qwen3"
-    return "qwen2" if config.attention_bias else "llama"
+    return "qwen2" if is_qwen2 else "llama"
 
 
 def write_gguf(path: Path, model: Transformer, tokenizer: Tokenizer, *, kind: GgufKind, name: str) -> None:
@@ -113,10 +127,35 @@ def _add_values(writer: Any, config: ModelConfig, kind: GgufKind, name: str) -> 
     writer.add_rope_dimension_count(config.head_dim)
     writer.add_rope_freq_base(config.rope_theta)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    _add_scaling(writer, config)
     if config.num_experts:
         writer.add_expert_count(config.num_experts)
         writer.add_expert_used_count(config.num_experts_per_tok)
         writer.add_expert_feed_forward_length(config.moe_intermediate_size)
+
+
+def _add_scaling(writer: Any, config: ModelConfig) -> None:
+    """Scaled positions; those of Llama 3 are a tensor."""
+    from gguf.constants import RopeScalingType
+
+    scaling = config.rope_scaling or {}
+    kind = scaling.get("rope_type", "default")
+    if kind not in ("linear", "yarn"):
+        return
+    writer.add_rope_scaling_type(RopeScalingType(kind))
+    writer.add_rope_scaling_factor(scaling["factor"])
+    if kind == "linear":
+        return
+    context = scaling.get("original_max_position_embeddings") or config.max_position_embeddings
+    writer.add_rope_scaling_orig_ctx_len(int(context))
+    if beta := scaling.get("beta_fast"):
+        writer.add_rope_scaling_yarn_beta_fast(beta)
+    if beta := scaling.get("beta_slow"):
+        writer.add_rope_scaling_yarn_beta_slow(beta)
+    # llama.cpp multiplies with what follows from the factor.
+    attention = rotary_frequencies(config)[1] / (1 + 0.1 * math.log(scaling["factor"]))
+    if not math.isclose(attention, 1, rel_tol=1e-6):
+        writer.add_rope_scaling_attn_factors(attention)
 
 
 def _add_tokenizer(writer: Any, tokenizer: Tokenizer, num_rows: int, where: str) -> None:
@@ -156,6 +195,9 @@ def _token_type(tokenizer: Tokenizer, index: int) -> int:
 def _tensors(model: Transformer, architecture: str) -> Iterator[tuple[str, Tensor]]:
     """By their names in the file, in the model's order; the experts of a block are one tensor of each kind."""
     config, state = model.config, model.state_dict()
+    if (config.rope_scaling or {}).get("rope_type") == "llama3":
+        plain, _ = rotary_frequencies(replace(config, rope_scaling=None))
+        yield FREQUENCY_FACTORS, plain / rotary_frequencies(config)[0]
     heads = {"self_attn.q_proj": config.num_attention_heads, "self_attn.k_proj": config.num_key_value_heads}
     for name, tensor in state.items():
         if name in OUTER_NAMES:

@@ -102,6 +102,7 @@ def _require_upstream_shape(config: ModelConfig) -> None:
     refused = {
         "qk_norm off": not config.qk_norm,
         "attention_bias on": config.attention_bias,
+        "output_bias on": config.output_bias,
         "tie_word_embeddings off": not config.tie_word_embeddings,
         "rope_scaling": (config.rope_scaling or {}).get("rope_type", "default") != "default",
     }
