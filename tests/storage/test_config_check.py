@@ -1,16 +1,23 @@
 """config.json: what is read is what was written, what says nothing is read past, and the rest is refused by name."""
 
+import json
+import warnings
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from minimind.errors import CheckpointError
+from minimind.generation.cache import KeyValueCache
 from minimind.model import ModelConfig
+from minimind.storage.checkpoint import load_model
 from minimind.storage.config_check import shape_from_json
 from minimind.storage.config_json import json_from_shape
+from minimind.text.tokenizer import Tokenizer
 
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 2048}
 LLAMA3 = {
@@ -138,3 +145,80 @@ def test_a_bias_of_llama_stands_behind_the_output_too_and_one_of_qwen2_does_not(
         del values["output_bias"]
         shape = shape_from_json(values, "x")
         assert (shape["attention_bias"], shape["output_bias"]) == (True, has_output)
+
+
+SIZES = {
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 295,
+    "max_position_embeddings": 131072,
+    "hidden_act": "silu",
+    "attention_dropout": 0.0,
+    "initializer_range": 0.2,
+    "bos_token_id": 1,
+    "eos_token_id": [2, 0],
+    "torch_dtype": "bfloat16",
+    "use_cache": True,
+}
+QWEN2 = {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], "rms_norm_eps": 1e-6, "sliding_window": 4096}
+LLAMA = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "rms_norm_eps": 1e-5, "pretraining_tp": 1}
+# The fields of published models' files, with small numbers in them.
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "Llama 3.2": SIZES
+    | LLAMA
+    | {"head_dim": 16, "rope_theta": 5e5, "rope_scaling": LLAMA3 | {"factor": 32.0}}
+    | {"tie_word_embeddings": True, "attention_bias": False, "mlp_bias": False, "transformers_version": "4.45.0"},
+    "a distill of Llama": SIZES
+    | LLAMA
+    | {"rope_theta": 5e5, "rope_scaling": LLAMA3, "tie_word_embeddings": False}
+    | {"_name_or_path": "x/y", "unsloth_version": "2025.3.19", "pad_token_id": 3},
+    "a distill of Qwen2": SIZES
+    | QWEN2
+    | {"max_window_layers": 21, "use_mrope": False, "use_sliding_window": False}
+    | {"rope_theta": 10000, "tie_word_embeddings": False},
+    "YaRN of a distill of Qwen3": SIZES
+    | {"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "head_dim": 32}
+    | {"rope_scaling": YARN | {"attn_factor": 0.8782488562869419}, "rope_theta": 1000000, "rms_norm_eps": 1e-6}
+    | {"attention_bias": False, "max_window_layers": 36, "sliding_window": None, "use_sliding_window": False},
+    "YaRN as DeepSeek writes it": SIZES
+    | LLAMA
+    | {"rope_theta": 1e4}
+    | {"rope_scaling": YARN | {"type": "yarn", "beta_fast": 16, "beta_slow": 2, "mscale": 0.7, "mscale_all_dim": 1.0}},
+    "linear, from long ago": SIZES | LLAMA | {"rope_scaling": {"type": "linear", "factor": 2.0}, "use_bfloat16": False},
+    "biases of a Llama": SIZES | LLAMA | {"attention_bias": True, "tie_word_embeddings": False},
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_logits_of_published_configurations_are_those_of_transformers(name: str, tmp_path: Path) -> None:
+    """As one row, with documents packed, and token after token from the cache."""
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        config = transformers.AutoConfig.for_model(**{k: v for k, v in PUBLISHED[name].items() if k != "torch_dtype"})
+        theirs = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+        for parameter in theirs.parameters():
+            parameter.data.normal_(0.5 if parameter.ndim == 1 else 0, 0.2)
+        theirs.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(PUBLISHED[name]))
+    Tokenizer.train(["hello world"], 295).save(tmp_path)
+    model, _ = load_model(tmp_path)
+    tokens = torch.randint(0, 295, (2, 48))
+
+    with torch.no_grad():
+        expected = theirs(tokens).logits
+        apart = torch.cat([theirs(part).logits for part in tokens[:1].split([30, 18], dim=1)], dim=1)
+        packed = model.logits(model.hidden_states(tokens[:1], lengths=(30, 18)).states)
+        cache = KeyValueCache.allocate(model.config, batch=2, capacity=48)
+        cached = []
+        for part in tokens.split([40, 1, 1, 1, 5], dim=1):
+            cached.append(model.logits(model.hidden_states(part, cache=cache).states))
+            cache.advance(part.shape[1])
+
+    torch.testing.assert_close(model(tokens), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(packed, apart, rtol=0, atol=1e-5)
+    torch.testing.assert_close(torch.cat(cached, dim=1), expected, rtol=0, atol=1e-5)
