@@ -13,10 +13,24 @@ from minimind.model import Transformer
 EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
 YARN = {"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}}
 LLAMA = {"qk_norm": False, "attention_bias": True, "tie_word_embeddings": False}
+LLAMA_3 = {
+    "qk_norm": False,
+    "attention_bias": True,
+    "output_bias": True,
+    "rope_scaling": {
+        "rope_type": "llama3",
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 64,
+    },
+}
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("changes", [{}, EXPERTS, YARN, LLAMA], ids=["dense", "experts", "yarn", "llama"])
+@pytest.mark.parametrize(
+    "changes", [{}, EXPERTS, YARN, LLAMA, LLAMA_3], ids=["dense", "experts", "yarn", "llama", "llama 3"]
+)
 def test_mixed_passes_have_the_logits_of_whole_texts(changes: dict[str, Any]) -> None:
     """Slots 0, 1 and 4 answer, with lengths far apart; slots 2 and 3 are read in pieces meanwhile."""
     model = random_model(**changes)

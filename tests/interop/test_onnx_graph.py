@@ -20,7 +20,8 @@ YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     **{name: (name, {}) for name in SHAPES},
     "yarn": ("qwen3", {"rope_scaling": YARN}),
-    "qwen3 with biases": ("qwen3", {"attention_bias": True}),
+    "qwen3 with biases": ("qwen3", {"attention_bias": True, "output_bias": True}),
+    "linear": ("llama", {"rope_scaling": {"rope_type": "linear", "factor": 2.0}}),
     "one key head, narrow": ("llama", {"num_key_value_heads": 1, "head_dim": 6}),
     "top-1, weighted": ("qwen3moe", {"num_experts_per_tok": 1, "norm_topk_prob": False}),
     "all experts": ("qwen3moe", {"num_experts_per_tok": 4, "norm_topk_prob": False, "moe_intermediate_size": 32}),
