@@ -208,6 +208,17 @@ def test_nothing_runs_code_from_data() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_only_the_terminal_prints() -> None:
+    """What is said goes through `terminal/notes.py`; rooms below it return or raise."""
+    wrong = [
+        f"{file}:{node.lineno}"
+        for file, tree in trees()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and dotted(node.func) == "print" and not file.startswith("terminal/")
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
 def test_weights_are_never_loaded_in_part() -> None:
     wrong = [
         f"{file}:{node.lineno}"

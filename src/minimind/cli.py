@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from minimind.errors import ConfigError, UserError
 from minimind.stages import VERBS, load_stage
+from minimind.terminal.notes import note, say, say_error
 
 if TYPE_CHECKING:
     from minimind.config import Config, Option
@@ -32,11 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _dispatch(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()
     except UserError as error:
-        for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
+        say_error(str(error))
         return 2
     except KeyboardInterrupt:
-        print("stopped by Ctrl-C", file=sys.stderr)
+        note("stopped by Ctrl-C")
         return 130
     except BrokenPipeError:
         # The reader of a pipe, such as `head`, has left; what is still buffered has nowhere to go.
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.errno not in _DISK_ERRORS:
             raise
         place = f"{error.filename}: " if error.filename else ""
-        print(f"error: {place}{error.strerror}; make room, and give the same command again", file=sys.stderr)
+        say_error(f"{place}{error.strerror}; make room, and give the same command again")
         return 2
     return 0
 
@@ -63,11 +63,11 @@ def parse(verb: str, words: Sequence[str]) -> "Config":
 def _dispatch(arguments: list[str]) -> None:
     verb, *words = arguments or ["--help"]
     if verb in _HELP or verb == "help":
-        print(_overview())
+        say(_overview())
     elif verb == "--version":
         from importlib.metadata import version
 
-        print(f"minimind {version('minimind')}")
+        say(f"minimind {version('minimind')}")
     elif verb not in VERBS:
         close = difflib.get_close_matches(verb, VERBS, 1)
         hint = f"did you mean {close[0]}?" if close else f"the verbs are {', '.join(VERBS)}"

@@ -69,9 +69,9 @@ def test_a_stopped_run_goes_on_to_the_same_bits(run: dict, command: Command, ste
 def test_the_reference_is_computed_once_and_kept(run: dict, command: Command, capsys: Any) -> None:
     again = {**run, "run": run["run"].with_name("again")}
     command("dpo", again)
-    assert capsys.readouterr().out.count("reference log-probabilities of") == 2
+    assert capsys.readouterr().err.count("reference log-probabilities of") == 2
     command("dpo", again)
-    assert "reference log-probabilities" not in capsys.readouterr().out
+    assert "reference log-probabilities" not in capsys.readouterr().err
 
 
 def test_what_cannot_teach_is_left_out_and_told(
@@ -84,7 +84,7 @@ def test_what_cannot_teach_is_left_out_and_told(
     extra = write_rows(tmp_path / "extra.jsonl", rows)
     changes = {"data.source": [pairs, extra], "data.context": 128, "train.steps": 1}
     assert command("dpo", options(tiny, pairs, tmp_path / "run", **changes)) == 0
-    assert "equal_answers 1, too_long 1" in capsys.readouterr().out
+    assert "equal_answers 1, too_long 1" in capsys.readouterr().err
 
 
 def test_pairs_with_different_prompts_are_refused_with_their_line(

@@ -30,7 +30,7 @@ def write(name: str, out: str, rest: str = "") -> None:
 def start(capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
     """The headers that a run prints."""
     run(parse("run", ["recipes", *words]))  # type: ignore[arg-type]
-    return [line for line in capsys.readouterr().out.splitlines() if line.startswith("[")]
+    return [line for line in capsys.readouterr().err.splitlines() if line.startswith("[")]
 
 
 def test_recipes_run_by_number(capsys: pytest.CaptureFixture[str]) -> None:

@@ -75,9 +75,6 @@ class PrepareReport:
             yield f"not learnt: {in_words(self.unlearnt)}"
         if self.unread_files:
             yield f"files not read: {in_words(self.unread_files)}"
-        if self.may_matter:
-            shown = ", ".join(f"{name} ({self.unread[name]:,})" for name in self.may_matter)
-            yield f"warning: not read, though it could change what is learnt: {shown}"
 
 
 def in_words(counts: Mapping[str, int]) -> str:

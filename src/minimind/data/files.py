@@ -25,6 +25,7 @@ from minimind.data.counts import in_words
 from minimind.data.hub import HUB_PREFIX, Hub, HuggingFaceHub, find_on_hub
 from minimind.data.not_text import what_it_is
 from minimind.errors import DataError
+from minimind.terminal.notes import note
 
 __all__ = ["ACCEPTED", "ByteStream", "DataFile", "find_files", "require", "total_size"]
 
@@ -168,7 +169,7 @@ def find_files(
     counted: Counter[str] = Counter() if unread is None else unread
     found = [file for source in sources for file in _expand(str(source), hub, counted)]
     if unread is None and counted:
-        print(f"note: not read: {in_words(counted)}", file=sys.stderr)
+        note(f"not read: {in_words(counted)}")
     return found
 
 

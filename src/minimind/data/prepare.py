@@ -155,7 +155,7 @@ class _Preparation:
 
     def _log(self, bad: BadRow) -> None:
         with (self.folder / BAD_ROWS).open("a", encoding="utf-8") as file:
-            print(bad, file=file)
+            file.write(f"{bad}\n")
 
     def _require_documents(self) -> None:
         read, dropped = self.report.read.documents, self.report.dropped

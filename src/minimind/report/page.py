@@ -21,7 +21,8 @@ from typing import Any
 
 from minimind.errors import RunError, printable
 from minimind.report.chart import Chart, Curve, draw, short
-from minimind.report.summary import Defaults, Summary, duration, title_of
+from minimind.report.summary import Defaults, Summary, title_of
+from minimind.terminal.figures import duration
 
 __all__ = ["STAGES", "Section", "gather", "write_report"]
 

@@ -20,8 +20,9 @@ from minimind.report.chart import Point, running_mean, short
 from minimind.report.evaluation import is_number, read_evaluation, rounded
 from minimind.report.rollouts import rollout_table
 from minimind.storage.run import RunReader
+from minimind.terminal.figures import duration
 
-__all__ = ["Defaults", "Sample", "SamplePrompt", "Summary", "duration", "title_of"]
+__all__ = ["Defaults", "Sample", "SamplePrompt", "Summary", "title_of"]
 
 MetricRows = list[tuple[str, str]]
 Defaults = Callable[[str], Mapping[str, Any]]
@@ -192,14 +193,6 @@ class Summary:
     def _median(self, name: str) -> float | None:
         values = sorted(value for _, value in self.metrics.get(name, []))
         return values[len(values) // 2] if values else None
-
-
-def duration(seconds: float) -> str:
-    """A time as people say it: 8.2 s, 6 min 40 s, 2 h 05 min."""
-    if seconds < 60:
-        return f"{seconds:.3g} s"
-    minutes = round(seconds) // 60
-    return f"{minutes} min {round(seconds) % 60:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def title_of(metric: str) -> str:

@@ -8,7 +8,6 @@ import asyncio
 import gc
 import logging
 import socket
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -28,6 +27,7 @@ from minimind.serve.connection import KEEP_ALIVE_SECONDS, MAX_HEADER_BYTES, Conn
 from minimind.serve.guard import SERVER_ERROR, Guard, Policy
 from minimind.serve.page import make_page_router, page_files
 from minimind.serve.problems import Problem, problem_reply, validation_problem
+from minimind.terminal.notes import note
 
 __all__ = ["build_app", "make_server", "run_server"]
 
@@ -75,7 +75,7 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         if count := len(self.server_state.tasks):
             answers = "1 answer" if count == 1 else f"{count} answers"
-            print(f"finishing {answers}; Ctrl-C again ends them", file=sys.stderr, flush=True)
+            note(f"finishing {answers}; Ctrl-C again ends them")
         log = logging.getLogger("uvicorn.error")
         log.addFilter(_is_no_cancellation)
         await super().shutdown(sockets)

@@ -18,6 +18,7 @@ from minimind.errors import CheckpointError, ConfigError
 from minimind.storage.adapters import is_adapter
 from minimind.storage.checkpoint import find_checkpoint, load_model, save_checkpoint
 from minimind.storage.run import RunReader
+from minimind.terminal.notes import say
 
 if TYPE_CHECKING:
     from minimind.model import Transformer
@@ -52,8 +53,8 @@ def run(config: AverageConfig) -> None:
     model, tokenizer = average_models(folders, shares)
     save_checkpoint(config.out, model, tokenizer)
     for folder, share in zip(folders, shares, strict=True):
-        print(f"{share:7.2%}  {folder}")
-    print(f"{config.out}: the average of {len(folders)} models; measure it: minimind evaluate {config.out} --text ...")
+        say(f"{share:7.2%}  {folder}")
+    say(f"{config.out}: the average of {len(folders)} models; measure it: minimind evaluate {config.out} --text ...")
 
 
 def shares_of(count: int, decay: float) -> list[float]:

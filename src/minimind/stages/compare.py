@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from minimind.config import REQUIRED, Config, option
 from minimind.errors import ConfigError
+from minimind.terminal.notes import say
 
 if TYPE_CHECKING:
     from minimind.evals.measured import Measured
@@ -42,11 +43,11 @@ def run(config: CompareConfig) -> None:
         if table.rows:
             show_table(table.title, table.columns, table.rows)
         else:
-            print(f"\n{table.title}: none")
+            say(f"\n{table.title}: none")
     if config.out is not None:
         from minimind.report import write_report
 
-        print(f"\nreport: {write_report(config.models, config.out)} (one file, open it in any browser)")
+        say(f"\nreport: {write_report(config.models, config.out)} (one file, open it in any browser)")
 
 
 def _tables(config: CompareConfig, *, are_runs: bool) -> "list[InspectionTable]":

@@ -19,6 +19,7 @@ from minimind.stages.shared.samples import answer_samples
 from minimind.stages.shared.training_options import SampledTrainingOptions
 from minimind.storage.adapters import fingerprint
 from minimind.storage.checkpoint import load_model
+from minimind.terminal.notes import note, warn
 from minimind.text.tokenizer import Tokenizer
 from minimind.training.epoch_source import EpochSource
 from minimind.training.fit import fit
@@ -135,9 +136,9 @@ def _read(data: PairConfig, tokenizer: Tokenizer) -> tuple[Pairs, Pairs]:
         found = read_pairs(sources, tokenizer, context=data.context, columns=columns, max_bad_rows=data.max_bad_rows)
         left_out = {**found.dropped, **({"bad rows": found.bad_rows} if found.bad_rows else {})}
         if left_out:
-            print(f"left out of {', '.join(sources)}: {', '.join(f'{name} {n:,}' for name, n in left_out.items())}")
+            note(f"left out of {', '.join(sources)}: {', '.join(f'{name} {n:,}' for name, n in left_out.items())}")
         if found.unread:
-            print(f"warning: not read, though it could change what is learnt: {in_words(found.unread)}")
+            warn(f"not read, though it could change what is learnt: {in_words(found.unread)}")
         return found
 
     pairs = read(data.source)
@@ -162,7 +163,7 @@ def _reference(config: DpoConfig, part: str, pairs: Pairs, began: str, placement
     if placement.world.is_main:
         save_reference(path, figures, pairs=pairs.fingerprint, model=began)
         megabytes = sum(parameter.numel() for parameter in model.parameters()) * 4 / 1e6
-        print(
+        note(
             f"reference log-probabilities of {len(pairs):,} pairs kept in {path} ({figures.nbytes / 1e3:,.0f} kB); the "
             f"reference model ({megabytes:,.0f} MB) is not held while training"
         )

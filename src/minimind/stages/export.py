@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from minimind.config import REQUIRED, Config, option
 from minimind.errors import ConfigError
+from minimind.terminal.figures import size
+from minimind.terminal.notes import say
 
 if TYPE_CHECKING:
     from minimind.interop.exported import Exported
@@ -51,13 +53,13 @@ def run(config: ExportConfig) -> None:
         raise ConfigError("--base is for --format peft; leave it out")
     is_adapter = config.format in ("peft", "minimind-lora")
     written = _export_adapter(config) if is_adapter else _export_model(config)
-    print(f"{config.out}: written for {config.format} in {config.dtype}, read back and compared")
-    print(f"  weights {_agreement(config, written.difference)}")
+    say(f"{config.out}: written for {config.format} in {config.dtype}, read back and compared")
+    say(f"  weights {_agreement(config, written.difference)}")
     width = max(len(file.name) for file in written.files)
     for file in written.files:
-        print(f"  {file.name:{width}}  {_size(file.num_bytes):>9}  sha256 {file.sha256}")
+        say(f"  {file.name:{width}}  {size(file.num_bytes):>9}  sha256 {file.sha256}")
     for line in written.usage:
-        print(f"  {line}")
+        say(f"  {line}")
 
 
 def _export_model(config: ExportConfig) -> "Exported":
@@ -110,7 +112,3 @@ def _agreement(config: ExportConfig, difference: float) -> str:
     if config.dtype == "f32":
         return "equal to the bit, and the same text" if config.format in ("hf", "gguf", "minimind") else "equal"
     return f"rounded to {config.dtype}: logits differ by {difference:.2%}"
-
-
-def _size(num_bytes: int) -> str:
-    return f"{num_bytes / 1e6:,.1f} MB" if num_bytes >= 1e5 else f"{num_bytes / 1e3:,.1f} kB"

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 from minimind.config import REQUIRED, Config, option
 from minimind.errors import ConfigError
 from minimind.interop.upstream import UpstreamShape
+from minimind.terminal.figures import millions
+from minimind.terminal.notes import say
 from minimind.text.chat_template import THINK_MARKS, TOOL_MARKS
 
 if TYPE_CHECKING:
@@ -58,7 +60,7 @@ def _import_gguf(config: ImportConfig) -> None:
     found = load_gguf(config.file)
     total = sum(parameter.numel() for parameter in found.model.parameters())
     kinds = ", ".join(f"{number / total:.1%} {kind}" for kind, number in found.numbers.items())
-    _save(config, found.model, found.tokenizer, f"{found.architecture}, {total / 1e6:.1f}M parameters ({kinds})")
+    _save(config, found.model, found.tokenizer, f"{found.architecture}, {millions(total)} parameters ({kinds})")
 
 
 def _import_pth(config: ImportConfig) -> None:
@@ -76,16 +78,16 @@ def _import_pth(config: ImportConfig) -> None:
         )
     total = sum(parameter.numel() for parameter in model.parameters())
     kind = "mixture of experts" if model.config.num_experts else "dense"
-    _save(config, model, tokenizer, f"MiniMind, {kind}, {total / 1e6:.1f}M parameters")
+    _save(config, model, tokenizer, f"MiniMind, {kind}, {millions(total)} parameters")
 
 
 def _save(config: ImportConfig, model: "Transformer", tokenizer: "Tokenizer", found: str) -> None:
     from minimind.storage.checkpoint import save_checkpoint
 
     save_checkpoint(config.out, model, tokenizer)
-    print(f"{config.file}: {found}")
-    print(f"tokenizer: {tokenizer.vocab_size:,} tokens, split pattern {tokenizer.pattern}{_lacks(tokenizer)}")
-    print(f"{config.out}: written in float32; talk with it: minimind chat {config.out}")
+    say(f"{config.file}: {found}")
+    say(f"tokenizer: {tokenizer.vocab_size:,} tokens, split pattern {tokenizer.pattern}{_lacks(tokenizer)}")
+    say(f"{config.out}: written in float32; talk with it: minimind chat {config.out}")
 
 
 def _import_adapter(config: ImportConfig, base: Path) -> None:
@@ -105,8 +107,8 @@ def _import_adapter(config: ImportConfig, base: Path) -> None:
         config=lora,
         tokenizer_fingerprint=tokenizer.fingerprint,
     )
-    print(f"{config.file}: an adapter of rank {lora.rank} for {', '.join(lora.layers)}")
-    print(f"{config.out}: written; talk with it: minimind chat {config.out}")
+    say(f"{config.file}: an adapter of rank {lora.rank} for {', '.join(lora.layers)}")
+    say(f"{config.out}: written; talk with it: minimind chat {config.out}")
 
 
 def _lacks(tokenizer: "Tokenizer") -> str:

@@ -7,6 +7,8 @@ from minimind.config import REQUIRED, Config, option
 from minimind.errors import ConfigError
 from minimind.storage.adapters import is_adapter
 from minimind.storage.checkpoint import find_checkpoint, load_model, save_checkpoint
+from minimind.terminal.figures import millions
+from minimind.terminal.notes import say
 
 __all__ = ["MergeConfig", "run"]
 
@@ -30,4 +32,4 @@ def run(config: MergeConfig) -> None:
         raise ConfigError(f"{folder}: holds a model and no adapter; expected a LoRA run, nothing else needs merging")
     model, tokenizer = load_model(folder) if config.model is None else load_model(config.model, adapter=folder)
     save_checkpoint(config.out, model, tokenizer)
-    print(f"{config.out}: a model of {sum(p.numel() for p in model.parameters()) / 1e6:.1f}M parameters")
+    say(f"{config.out}: a model of {millions(sum(p.numel() for p in model.parameters()))} parameters")

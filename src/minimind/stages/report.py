@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 from minimind.config import REQUIRED, Config, option, options
 from minimind.stages import VERBS, load_stage
+from minimind.terminal.notes import say
 
 __all__ = ["ReportConfig", "run"]
 
@@ -26,7 +27,7 @@ def run(config: ReportConfig) -> None:
 
     only = config.runs[0] if len(config.runs) == 1 else Path()
     out = write_report(config.runs, config.out or only / "report.html", defaults=_defaults)
-    print(f"report: {out} (one file, open it in any browser)")
+    say(f"report: {out} (one file, open it in any browser)")
 
 
 def _defaults(stage: str) -> dict[str, Any]:

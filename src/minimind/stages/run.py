@@ -20,6 +20,7 @@ from minimind.errors import ConfigError, RunError, UserError
 from minimind.stages import VERBS, load_stage
 from minimind.storage.folder import write_file
 from minimind.storage.run import set_aside
+from minimind.terminal.notes import note
 
 __all__ = ["RunConfig", "run"]
 
@@ -54,7 +55,7 @@ def run(config: RunConfig) -> None:
         complete = noted == stage.fingerprint and stage.has_output()
         skipped = index < first or (complete and config.from_verb is None)
         header = f"[{index + 1}/{len(stages)}] {stage.verb}  {stage.recipe}"
-        print(
+        note(
             f"{header}  (complete, skipped)" if skipped and complete else f"{header}  (skipped)" if skipped else header
         )
         if skipped:
@@ -73,7 +74,7 @@ def run(config: RunConfig) -> None:
 def _begin_anew(stage: "_Stage", ledger: dict[str, str], before: Sequence["_Stage"]) -> None:
     """Make room for a stage that was complete once; what was built on its old result is stale."""
     if old := stage.set_aside():
-        print(f"what was trained before is kept in {old}")
+        note(f"what was trained before is kept in {old}")
     # From now on an interrupted training goes on in its folder.
     del ledger[stage.recipe.name]
     ledger |= dict.fromkeys(ledger.keys() - {earlier.recipe.name for earlier in before}, STALE)

@@ -17,6 +17,7 @@ from minimind.config import REQUIRED, Config, option
 from minimind.errors import CheckpointError, ConfigError
 from minimind.generation.sampling import Sampling
 from minimind.storage.checkpoint import find_checkpoint, load_model
+from minimind.terminal.notes import say
 
 if TYPE_CHECKING:
     from minimind.generation.engine import Engine
@@ -75,7 +76,7 @@ def run(config: ServeConfig) -> None:
     policy = Policy(hosts={name.lower() for name in hosts}, by_address=_is_everywhere(config.host), key=key)
     runner = Runner(engines)
     app = build_app(Service(runner, config.sampling), policy, runs=config.runs)
-    print(_welcome(config, port, list(engines), has_key=key is not None), flush=True)
+    say(_welcome(config, port, list(engines), has_key=key is not None))
     try:
         run_server(app, config.host, port)
     finally:

@@ -6,7 +6,6 @@ A server that is busy is asked again; what it has answered is kept even if it ne
 """
 
 import json
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +23,8 @@ from minimind.remote.endpoint import Endpoint, EndpointBusy, Reply
 from minimind.stages.shared.answer_file import open_output
 from minimind.storage.adapters import fingerprint
 from minimind.storage.checkpoint import load_model
+from minimind.terminal.notes import say
+from minimind.terminal.progress import TrainingProgress
 from minimind.terminal.tables import show_bad_row
 from minimind.text.conversation import Conversation, parse_sampled, render_prompt
 
@@ -64,25 +65,25 @@ def run(config: SynthesizeConfig) -> None:
             (n, place, prompt) for n, (place, prompt) in enumerate(prompts) if not _is_answered(done, place, prompt)
         ]
         written, left_out = len(done), Counter[str]()
-        for start in range(0, len(pending), config.batch_size):
-            batch = pending[start : start + config.batch_size]
-            replies = teacher([(number, prompt) for number, _, prompt in batch])
-            for (_, place, prompt), reply in zip(batch, replies, strict=True):
-                if reason := _why_left_out(reply):
-                    left_out[reason] += 1
-                elif isinstance(reply, Reply):
-                    answered = replace(prompt, messages=(*prompt.messages, reply.message))
-                    row = {**answered.to_dict(), "prompt": place}
-                    file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
-                    written += 1
-            file.flush()
-            if failed := next((reply for reply in replies if isinstance(reply, UserError)), None):
-                raise failed
-            if sys.stdout.isatty():
-                print(f"\r{written:,} rows", end="", flush=True)
-    start_of_line = "\r" if sys.stdout.isatty() else ""
+        before = len(prompts) - len(pending)
+        with TrainingProgress("synthesize", len(prompts), before) as progress:
+            for start in range(0, len(pending), config.batch_size):
+                batch = pending[start : start + config.batch_size]
+                replies = teacher([(number, prompt) for number, _, prompt in batch])
+                for (_, place, prompt), reply in zip(batch, replies, strict=True):
+                    if reason := _why_left_out(reply):
+                        left_out[reason] += 1
+                    elif isinstance(reply, Reply):
+                        answered = replace(prompt, messages=(*prompt.messages, reply.message))
+                        row = {**answered.to_dict(), "prompt": place}
+                        file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+                        written += 1
+                file.flush()
+                if failed := next((reply for reply in replies if isinstance(reply, UserError)), None):
+                    raise failed
+                progress.update(before + start + len(batch), {})
     reasons = ", ".join(f"{number:,} {reason}" for reason, number in left_out.items()) or "none"
-    print(f"{start_of_line}{config.out}: {written:,} rows; left out: {reasons}")
+    say(f"{config.out}: {written:,} rows; left out: {reasons}")
 
 
 def _why_left_out(reply: Reply | UserError | None) -> str:

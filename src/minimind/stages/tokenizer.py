@@ -5,13 +5,13 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from minimind.config import REQUIRED, Config, option, to_toml
 from minimind.errors import DataError
-
-if TYPE_CHECKING:
-    from minimind.text.compression import Compression
+from minimind.terminal.figures import duration
+from minimind.terminal.notes import say
+from minimind.terminal.tables import show_table
 
 __all__ = ["TokenizerConfig", "run"]
 
@@ -55,10 +55,13 @@ def run(config: TokenizerConfig) -> None:
         (folder / "recipe.toml").write_text(to_toml(config.resolved()), encoding="utf-8")
 
     write_folder(config.out, fill)
-    _print_table(report(tokenizer, sample.texts))
-    print(
+    found = sorted(report(tokenizer, sample.texts), key=lambda row: -row.bytes)
+    rows = [[row.language, row.bytes, row.characters_per_token, row.bytes_per_token] for row in found]
+    show_table("Compression", ("language", "sampled bytes", "characters/token", "bytes/token"), rows)
+    say()
+    say(
         f"{config.out}: {tokenizer.vocab_size:,} tokens from {sample.num_texts:,} texts ({sample.num_bytes:,} bytes) "
-        f"in {time.monotonic() - start:.1f} s, fingerprint {tokenizer.fingerprint[:16]}"
+        f"in {duration(time.monotonic() - start)}, fingerprint {tokenizer.fingerprint[:16]}"
     )
 
 
@@ -119,16 +122,3 @@ def _texts_of(value: Mapping[str, Any], text_column: str, where: str) -> Iterato
     for message in conversation.messages:
         said = (message.reasoning_content, message.content, *(call.to_json() for call in message.tool_calls))
         yield from filter(None, said)
-
-
-def _print_table(rows: "list[Compression]") -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for name in ("language", "sampled bytes", "characters/token", "bytes/token"):
-        table.add_column(name, justify="left" if name == "language" else "right")
-    for row in sorted(rows, key=lambda row: -row.bytes):
-        figures = f"{row.bytes:,}", f"{row.characters_per_token:.2f}", f"{row.bytes_per_token:.2f}"
-        table.add_row(row.language, *figures)
-    Console(width=100).print(table)

@@ -1,12 +1,23 @@
-"""A line that tells how training goes: loss, speed, time left. A bar on a terminal, a plain line elsewhere."""
+"""A line that tells how work goes: figures, speed, time left. A bar on a terminal, a plain line elsewhere."""
 
 import time
 from collections.abc import Mapping
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
-__all__ = ["TrainingProgress"]
+from minimind.terminal.figures import duration, size
+from minimind.terminal.notes import note
+
+__all__ = ["ReadingProgress", "TrainingProgress"]
 
 # On no terminal a line this often is enough to see that the run lives, and keeps a log readable.
 PLAIN_SECONDS = 15
@@ -22,16 +33,7 @@ class TrainingProgress:
         self.console = Console(stderr=True, quiet=not is_shown)
         self.total_steps = total_steps
         self.first_step, self.started, self.printed = step, time.monotonic(), 0.0
-        self.bar = Progress(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}"),
-            TimeRemainingColumn(compact=True),
-            TextColumn("left"),
-            console=self.console,
-            disable=not (is_shown and self.console.is_terminal),
-        )
+        self.bar = _bar(self.console, MofNCompleteColumn(), is_shown=is_shown)
         self.task = self.bar.add_task(name, total=total_steps, completed=step, figures="")
         self.name = name
 
@@ -64,15 +66,52 @@ class TrainingProgress:
         self.printed = time.monotonic()
         done = step - self.first_step
         left = (self.total_steps - step) * (self.printed - self.started) / done if done else None
-        remaining = "" if left is None else f"  {_clock(left)} left"
+        remaining = "" if left is None else f"  {duration(left)} left"
         line = f"{self.name} step {step}/{self.total_steps}  {figures.strip()}{remaining}".rstrip()
         self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
+class ReadingProgress:
+    """A `with` block around the reading of files, whose size may be unknown."""
+
+    def __init__(self, name: str) -> None:
+        self.console = Console(stderr=True)
+        self.name = name
+        self.started = self.printed = time.monotonic()
+        self.bar = _bar(self.console, TransferSpeedColumn())
+        self.task = self.bar.add_task(name, total=None, figures="")
+
+    def __enter__(self) -> "ReadingProgress":
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def update(self, position: int, total: int | None, figures: str) -> None:
+        """Bytes read so far, of how many, and what was found in them."""
+        self.bar.update(self.task, total=total, completed=position, figures=figures)
+        now = time.monotonic()
+        if self.console.is_terminal or now - self.printed < PLAIN_SECONDS:
+            return
+        self.printed = now
+        speed = position / (now - self.started)
+        left = f", {duration((total - position) / speed)} left" if total and speed else ""
+        note(f"{self.name}: {figures}, {size(speed)}/s{left}")
+
+
+def _bar(console: Console, amount: ProgressColumn, *, is_shown: bool = True) -> Progress:
+    return Progress(
+        TextColumn("[bold]{task.description}"),
+        BarColumn(bar_width=24),
+        amount,
+        TextColumn("{task.fields[figures]}"),
+        TimeRemainingColumn(compact=True),
+        TextColumn("left"),
+        console=console,
+        disable=not (is_shown and console.is_terminal),
+    )
+
+
 def _shown(figures: Mapping[str, float]) -> str:
     return "  ".join(f"{name} {value:.3f}" for name, value in figures.items())
-
-
-def _clock(seconds: float) -> str:
-    hours, rest = divmod(round(seconds), 3600)
-    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"

@@ -1,10 +1,10 @@
 """Titles, facts and tables in the terminal. What stands in them may be a stranger's: it is shown, never obeyed."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from minimind.errors import printable
+from minimind.terminal.notes import note, say
 
 __all__ = ["show_bad_row", "show_facts", "show_table"]
 
@@ -30,14 +30,14 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
 
 def show_bad_row(bad: object) -> None:
     """Of a row that is skipped: where, and why."""
-    print(printable(f"left out: {bad}"), file=sys.stderr)
+    note(f"left out: {bad}")
 
 
 def show_facts(facts: Mapping[str, str]) -> None:
     """A value a line, the names aligned."""
     width = max(map(len, facts), default=0)
     for name, value in facts.items():
-        print(f"  {name:<{width}}  {printable(value)}")
+        say(f"  {name:<{width}}  {value}")
 
 
 def _cell(value: Any) -> Any:

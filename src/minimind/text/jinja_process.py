@@ -175,4 +175,5 @@ if __name__ == "__main__":
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for reply in serve(iter(sys.stdin.readline, "")):
-        print(reply, flush=True)
+        sys.stdout.write(reply + "\n")
+        sys.stdout.flush()

@@ -18,6 +18,7 @@ from minimind.errors import CheckpointError, ConfigError, RunError, TrainingErro
 from minimind.interfaces import Batch
 from minimind.storage.run import Run, RunReader
 from minimind.storage.verify import verify_folder
+from minimind.terminal.notes import warn
 from minimind.terminal.progress import TrainingProgress
 from minimind.training.compilation import compile_as_chosen
 from minimind.training.device import fastest_dtype, reuse_freed_memory
@@ -163,7 +164,7 @@ class _Fit:
                 verify_folder(folder)
             except CheckpointError as error:
                 if self.world.is_main:
-                    print(f"warning: {error}; trying the checkpoint before it")
+                    warn(f"{error}; trying the checkpoint before it")
                 continue
             self.job.trained.load(folder)
             return folder

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 from minimind.config import REQUIRED, Config, option
 from minimind.errors import ConfigError
 from minimind.generation.sampling import Sampling
+from minimind.terminal.notes import note
 
 if TYPE_CHECKING:
     from minimind.stages.evaluate.evaluation import Evaluation
@@ -76,7 +77,7 @@ def run(config: EvaluateConfig) -> None:
         found.show(table.title, table.columns, table.rows)
     if out is not None:
         found.write(out)
-        print(f"written to {out}")
+        note(f"written to {out}")
 
 
 def _measure(config: EvaluateConfig) -> "Evaluation":

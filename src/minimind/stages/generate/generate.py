@@ -20,6 +20,7 @@ from minimind.stages.generate.prompts import GivenPrompt, read_prompts
 from minimind.stages.shared.answer_file import open_answers
 from minimind.storage.adapters import fingerprint
 from minimind.storage.checkpoint import load_model
+from minimind.terminal.notes import say
 from minimind.terminal.progress import TrainingProgress
 from minimind.terminal.screen import Screen
 from minimind.text.conversation import parse_sampled
@@ -91,7 +92,7 @@ def _write(config: GenerateConfig, out: Path, continuer: Continuer, prompts: Seq
             for prompt, found in continuer.run(prompts, file.num_rows):
                 file.add(prompt.row | _row(prompt, found, continuer))
     errors = f", {file.num_errors:,} of them with an error in place of an answer" if file.num_errors else ""
-    print(f"{out}: {file.num_rows:,} rows{errors}")
+    say(f"{out}: {file.num_rows:,} rows{errors}")
 
 
 class _Speed:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from minimind.config import REQUIRED, Config, option
+from minimind.terminal.notes import note, say
 
 if TYPE_CHECKING:
     from minimind.report.plan import Cost, Memory
@@ -52,7 +53,7 @@ def run(config: PlanConfig) -> None:
         config.recipe, verb_of(config.recipe, config.verb), config.overrides, tokens=config.tokens
     )
     planned.notes.extend(_busy())
-    print(f"{config.recipe}: {planned.verb}; probing this machine, which takes a few steps ...", flush=True)
+    note(f"{config.recipe}: {planned.verb}; probing this machine, which takes a few steps ...")
     found = probe(
         planned.trained.model,
         planned.source,
@@ -115,7 +116,7 @@ def _cost(planned: "PlannedRun", found: "Measures") -> "Cost":
 def _show(config: PlanConfig, planned: "PlannedRun", found: "Measures", memory: "Memory", cost: "Cost") -> None:
     from minimind.report.parameters import count_parameters
     from minimind.report.plan import operations_per_token
-    from minimind.report.summary import duration
+    from minimind.terminal.figures import duration
     from minimind.terminal.tables import show_facts, show_table
 
     shape, counted = planned.shape, count_parameters(planned.shape.model)
@@ -142,10 +143,10 @@ def _show(config: PlanConfig, planned: "PlannedRun", found: "Measures", memory: 
     }
     if config.price_per_hour is not None:
         facts["cost"] = f"{cost.total / 3600 * config.price_per_hour:,.2f} at {config.price_per_hour:g} an hour"
-    print()
+    say()
     show_facts(facts)
-    for note in planned.notes:
-        print(f"note: {note}")
+    for remark in planned.notes:
+        say(f"note: {remark}")
 
 
 def _each(cost: "Cost") -> list[tuple[str, float]]:
@@ -165,6 +166,6 @@ def _advise(config: PlanConfig, planned: "PlannedRun", memory: "Memory", cost: "
 
 
 def _list(title: str, lines: list[str]) -> None:
-    print(f"\n{title}")
+    say(f"\n{title}")
     for line in lines:
-        print(f"  {line}")
+        say(f"  {line}")

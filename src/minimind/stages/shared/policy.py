@@ -1,7 +1,6 @@
 """What the stages share that learn from rollouts: prompts, sampling, rewards, reference, validation by pass rate."""
 
 import math
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -33,6 +32,7 @@ from minimind.rl.traces import TraceWriter
 from minimind.stages.shared.training_options import TrainingOptions
 from minimind.storage.adapters import fingerprint
 from minimind.storage.checkpoint import load_model
+from minimind.terminal.notes import note
 from minimind.terminal.tables import show_bad_row
 from minimind.text.conversation import render_prompt
 from minimind.text.tokenizer import Tokenizer
@@ -267,7 +267,7 @@ def _fitting(prompts: list[Prompt], option: str, context: int, tokenizer: Tokeni
         raise DataError(f"{option}: no prompt leaves room for an answer in a context of {context}; raise data.context")
     if len(kept) < len(prompts):
         number = len(prompts) - len(kept)
-        print(f"left out of {option}: {number:,} prompts that fill the context of {context}", file=sys.stderr)
+        note(f"left out of {option}: {number:,} prompts that fill the context of {context}")
     return kept
 
 
