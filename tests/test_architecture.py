@@ -40,8 +40,8 @@ BOOK = {
     "model": "",
     "interfaces": "",
     "training/trainer": "training/distributed training/schedule training/settings",
-    "training/fit": "storage/run storage/verify terminal/progress training/compilation training/device "
-    "training/distributed training/job training/settings training/state",
+    "training/fit": "storage/run storage/verify terminal/notes terminal/progress training/compilation "
+    "training/device training/distributed training/job training/settings training/state",
     "training/optimizer": "training/distributed training/settings",
     "objectives/next_token": "",
     "objectives/cross_entropy": "",
