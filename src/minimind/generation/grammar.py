@@ -6,7 +6,8 @@ depth, their size and the work that they may cause are bounded. The grammars the
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,20 +15,15 @@ from typing import Any
 import llguidance
 import numpy as np
 
+from minimind.generation.json_schema import closed_schema
 from minimind.text.chat_template import CALL_MARKS
 from minimind.text.tokenizer import Tokenizer
 
 __all__ = ["Grammars", "Guide", "Guided"]
 
-MAX_DEPTH = 32
+log = logging.getLogger(__name__)
+
 MAX_CHARACTERS = 65536
-# Keywords whose costs multiply: twenty patterns that all must hold are more work than any limit sees.
-COSTLY: dict[str, type | tuple[type, ...]] = {
-    "pattern": str,
-    "patternProperties": Mapping,
-    "allOf": list,
-    "not": Mapping,
-}
 LIMITS: dict[str, Any] = {
     "initial_lexer_fuel": 500_000,
     "step_lexer_fuel": 100_000,
@@ -103,18 +99,24 @@ class Grammars:
         *,
         thinking: bool = False,
         parallel: bool = True,
+        strict: bool = False,
     ) -> Guide:
-        """The whole answer is JSON of this schema, or calls of the tools; behind the reasoning if there is some."""
-        rules = [f"json: {_json(schema)}"]
-        if tools:
-            mark = self._tokenizer.control(CALL_MARKS[0])
-            rules += [f"marked: <[{mark}]> call", *self._call_rules(tools)]
+        """The whole answer is JSON of this schema, or calls of the tools; behind the reasoning if there is some.
+
+        strict:  the schema is held to the letter, or refused
+        """
         calls = "" if not tools else ' | marked ("\\n" marked)*' if parallel else " | marked"
-        start = f"answer: json{calls}"
-        if not thinking:
-            return self._guide("\n".join(["start: answer", start, *rules]))
-        trigger = self._tokenizer.control("</think>")
-        return self._guide("\n".join(['start: "\\n\\n" answer', start, *rules]), trigger=trigger)
+        first = 'start: "\\n\\n" answer' if thinking else "start: answer"
+        trigger = self._tokenizer.control("</think>") if thinking else None
+
+        def lark(plain: bool) -> str:
+            rules = [f"json: {_json(schema, strict=strict, plain=plain)}"]
+            if tools:
+                mark = self._tokenizer.control(CALL_MARKS[0])
+                rules += [f"marked: <[{mark}]> call", *self._call_rules(tools, plain)]
+            return "\n".join([first, f"answer: json{calls}", *rules])
+
+        return self._guide(lark, trigger=trigger)
 
     def for_calls(
         self, tools: Iterable[Mapping[str, Any]], forced: Sequence[int] | None = None, *, parallel: bool = True
@@ -124,7 +126,11 @@ class Grammars:
         forced:    what a call begins with that the prompt has opened already; the answer is then this one call
         parallel:  more may follow the first one; else it ends the answer
         """
-        lark = "\n".join(["start: call", *self._call_rules(tools)])
+        tools = [*tools]
+
+        def lark(plain: bool) -> str:
+            return "\n".join(["start: call", *self._call_rules(tools, plain)])
+
         if forced is None:
             return self._guide(lark, trigger=self._tokenizer.control(CALL_MARKS[0]), repeats=parallel)
         guide = self._guide(lark)
@@ -132,7 +138,7 @@ class Grammars:
             raise ValueError("no call begins so")
         return guide
 
-    def _call_rules(self, tools: Iterable[Mapping[str, Any]]) -> list[str]:
+    def _call_rules(self, tools: Iterable[Mapping[str, Any]], plain: bool) -> list[str]:
         """The rule `call`: what stands behind the opening mark, the closing one included."""
         close = self._tokenizer.control(CALL_MARKS[1])
         rules, names = [], []
@@ -141,11 +147,23 @@ class Grammars:
             head = json.dumps(f'\n{{"name": {json.dumps(function["name"])}, "arguments": ')
             given = function.get("parameters")
             parameters = {"type": "object", **(NO_PARAMETERS if given is None else given)}
+            strict = function.get("strict") is True
             names.append(f"call{place}")
-            rules.append(f'call{place}: {head} {_json(parameters, lenient=True)} "}}\\n" <[{close}]>')
+            rules.append(f'call{place}: {head} {_json(parameters, strict=strict, plain=plain)} "}}\\n" <[{close}]>')
         return [f"call: {' | '.join(names)}", *rules]
 
-    def _guide(self, lark: str, **when: Any) -> Guide:
+    def _guide(self, lark: Callable[[bool], str], **when: Any) -> Guide:
+        """lark: whether patterns are left free -> the grammar, which is tried with them first"""
+        try:
+            return self._compiled(lark(False), **when)
+        except ValueError as error:
+            relaxed = lark(True)
+            if relaxed == lark(False):
+                raise
+            log.warning("a schema's patterns are left free: %s", error)
+            return self._compiled(relaxed, **when)
+
+    def _compiled(self, lark: str, **when: Any) -> Guide:
         limits = llguidance.LLParserLimits(**LIMITS)
         grammar = llguidance.LLMatcher.grammar_from_lark(lark)
         matcher = llguidance.LLMatcher(self._vocabulary, grammar, log_level=0, limits=limits)
@@ -172,25 +190,13 @@ class _Bytes:
         return self._tokenizer.encode_bytes(data)
 
 
-def _json(schema: Mapping[str, Any], *, lenient: bool = False) -> str:
-    """A schema inside a grammar, after a look at its size: a parser that calls itself has only so much stack.
-
-    lenient:  words of JSON Schema that are not known leave their part of the answer free
-    """
-    text = json.dumps({**schema, "x-guidance": SPACING | {"lenient": lenient}})
+def _json(schema: Mapping[str, Any], *, strict: bool, plain: bool) -> str:
+    """A schema inside a grammar. Errors: ValueError"""
+    closed, left_free = closed_schema(schema, strict=strict, plain=plain)
+    if left_free:
+        log.warning("a schema's %s cannot be held and is left free", ", ".join(left_free))
+    # Lenient: words of JSON Schema that are not known leave their part of the answer free.
+    text = json.dumps({**closed, "x-guidance": SPACING | {"lenient": not strict}})
     if len(text) > MAX_CHARACTERS:
         raise ValueError(f"the schema has {len(text):,} characters; expected at most {MAX_CHARACTERS:,}")
-    layer: list[Any] = [schema]
-    for _ in range(MAX_DEPTH):
-        for part in layer:
-            # A property may have such a name; its value is then of another kind.
-            costly = [
-                word for word, kind in COSTLY.items() if isinstance(part, Mapping) and isinstance(part.get(word), kind)
-            ]
-            if costly:
-                raise ValueError(f"the schema has {costly[0]!r}, which this server does not support; leave it out")
-        parts = [part.values() if isinstance(part, Mapping) else part for part in layer]
-        layer = [inner for part in parts for inner in part if isinstance(inner, Mapping | list)]
-        if not layer:
-            return f"%json {text}"
-    raise ValueError(f"the schema is nested deeper than {MAX_DEPTH} levels")
+    return f"%json {text}"

@@ -106,8 +106,10 @@ def _guide(
         if wanted is not None and wanted.type != "text":
             if wanted.type == "json_schema" and wanted.json_schema is None:
                 raise ValueError("json_schema is missing")
-            schema = {"type": "object"} if wanted.json_schema is None else wanted.json_schema.schema_
-            return grammars.for_answer(schema, tools, thinking=thinking, parallel=parallel)
+            named = wanted.json_schema
+            schema = {"type": "object"} if named is None else named.schema_
+            strict = named is not None and named.strict is True
+            return grammars.for_answer(schema, tools, thinking=thinking, parallel=parallel, strict=strict)
         return grammars.for_calls(tools, parallel=parallel) if tools else None
     except ValueError as error:
         param = "tools" if forced or wanted is None else "response_format"
