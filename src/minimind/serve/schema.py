@@ -1,13 +1,15 @@
 """What a client may send: OpenAI's fields, each with bounds, and those that small models need beside them.
 
-A field that is not here is refused by name, for to ignore one would answer another question than was asked. Those that
-change nothing on a server of one's own are taken and ignored: see `_Ignored`. A list is refused at its first mistake,
-for to describe them all would cost more than any answer.
+A field that is not here is refused by name, for to ignore one would answer another question than was asked; in a
+message as well. A field that is null is not given, and so is one that asks for nothing: see `NOTHING`. Those that change
+nothing on a server of one's own are taken and ignored: see `_Ignored`. A list is refused at its first mistake, for to
+describe them all would cost more than any answer.
 """
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from minimind.generation.sampling import LEAST_PENALTY
 
@@ -24,12 +26,50 @@ _Penalty = Annotated[float, Field(ge=-2, le=2)]
 _Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.-]+$")]
 
 
+# Fields of other servers, with the value that leaves everything as it is. Clients send them without being asked.
+NOTHING: Mapping[str, Any] = {
+    "add_special_tokens": False,
+    "best_of": 1,
+    "cache_prompt": True,
+    "echo": False,
+    "function_call": "none",
+    "functions": [],
+    "ignore_eos": False,
+    "include_reasoning": True,
+    "include_stop_str_in_output": False,
+    "length_penalty": 1,
+    "min_tokens": 0,
+    "modalities": ["text"],
+    "separate_reasoning": True,
+    "skip_special_tokens": True,
+    "spaces_between_special_tokens": True,
+    "use_beam_search": False,
+    "verbosity": "medium",
+}
+
+
+_GIVEN = object()
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _less_nulls(cls, given: Any) -> Any:
+        return {key: value for key, value in given.items() if value is not None} if isinstance(given, dict) else given
 
 
 class _Ignored(_Strict):
     """Fields that clients send and that mean nothing here."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _less_nothing(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        own = cls.model_fields
+        return {key: value for key, value in given.items() if key in own or NOTHING.get(key, _GIVEN) != value}
 
     user: str | None = Field(None, max_length=1024)
     store: bool | None = None
@@ -37,6 +77,7 @@ class _Ignored(_Strict):
     service_tier: str | None = Field(None, max_length=64)
     safety_identifier: str | None = Field(None, max_length=1024)
     prompt_cache_key: str | None = Field(None, max_length=1024)
+    prompt_cache_retention: str | None = Field(None, max_length=64)
 
 
 class _StreamOptions(_Strict):
@@ -102,16 +143,63 @@ class _TemplateOptions(_Strict):
     enable_thinking: bool | None = None
 
 
-class ChatMessage(BaseModel):
-    """A message, read by `Conversation.parse` as any other chat data; what it does not know is ignored."""
+class _Part(_Strict):
+    """A piece of a message; of pictures and sounds this model knows nothing."""
 
-    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+    type: Literal["text"]
+    text: str
+
+
+class _CalledFunction(_Strict):
+    """arguments: JSON as text, as OpenAI has it, or the object itself"""
+
+    name: str = Field(min_length=1, max_length=256)
+    arguments: str | Annotated[dict[str, Any], Field(max_length=1024)] = ""
+
+
+class _Call(_Strict):
+    id: str | None = Field(None, max_length=256)
+    type: Literal["function"] = "function"
+    index: _Id | None = None
+    function: _CalledFunction
+
+
+class ChatMessage(_Strict):
+    """A message, read by `Conversation.parse` as any other chat data.
+
+    name, id and the like are for people and for whoever runs the tools; a model is shown none of them
+    """
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | Annotated[list[dict[str, Any]], Field(max_length=1024, fail_fast=True)] | None = None
+    content: (
+        str
+        | Annotated[list[_Part], Field(max_length=1024, fail_fast=True)]
+        | Annotated[dict[str, Any], Field(max_length=1024)]
+        | None
+    ) = None
+    name: str | None = Field(None, max_length=256)
+    tool_call_id: str | None = Field(None, max_length=256)
+    tool_calls: Annotated[list[_Call], Field(max_length=128, fail_fast=True)] | None = None
+    function_call: _CalledFunction | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
-    tool_calls: Annotated[list[dict[str, Any]], Field(max_length=128, fail_fast=True)] | None = None
+    refusal: Literal[""] | None = None
+    annotations: Annotated[list[Any], Field(max_length=1024)] | None = None
+
+    @model_validator(mode="after")
+    def _has_what_it_needs(self) -> Self:
+        if isinstance(self.content, dict) and self.role not in ("tool", "function"):
+            raise ValueError(
+                f"a message of role {self.role!r} has text or parts as content; only a tool's is an object"
+            )
+        is_call = bool(self.tool_calls or self.function_call)
+        if is_call and self.role != "assistant":
+            raise ValueError(f"a message of role {self.role!r} calls tools; only an assistant does")
+        if self.content is None and not is_call and not (self.role == "assistant" and self.reasoning_content):
+            raise ValueError(f"a message of role {self.role!r} has no content")
+        if self.role == "tool" and self.tool_call_id is None:
+            raise ValueError("a tool's message has no tool_call_id, which says what it answers")
+        return self
 
 
 class ChatBody(GenerationBody):
@@ -125,6 +213,7 @@ class ChatBody(GenerationBody):
     response_format: _ResponseFormat | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=MAX_TOP)
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
     chat_template_kwargs: _TemplateOptions | None = None
 
 
