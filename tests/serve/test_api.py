@@ -22,7 +22,7 @@ from minimind.text.tokenizer import Tokenizer
 HELLO: list[Any] = [{"role": "user", "content": "hello there"}]
 TOOL: dict[str, Any] = {
     "type": "function",
-    "function": {"name": "add", "description": "Add", "parameters": {"type": "object", "properties": {}}},
+    "function": {"name": "add", "description": "Add", "parameters": {"type": "object"}},
 }
 NAMED = {"type": "function", "function": {"name": "add"}}
 CALL = '<tool_call>\n{"name": "add", "arguments": {"x": 1, "y": "你"}}\n</tool_call>'
@@ -334,7 +334,7 @@ WRONG: list[tuple[dict[str, Any], type[openai.APIStatusError], str]] = [
         "names",
     ),
     ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, openai.BadRequestError, "name"),
-    ({"extra_body": {"functions": []}}, openai.BadRequestError, "functions: is not supported"),
+    ({"extra_body": {"functions": [{"name": "f"}]}}, openai.BadRequestError, "functions: is not supported"),
     ({"extra_body": {"top_k": -5}}, openai.BadRequestError, "top_k"),
     ({"extra_body": {"repetition_penalty": 0}}, openai.BadRequestError, "repetition_penalty"),
     ({"extra_body": {"repetition_penalty": 5e-324}}, openai.BadRequestError, "repetition_penalty"),

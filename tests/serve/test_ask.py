@@ -43,6 +43,48 @@ def test_a_call_that_is_forced_is_open_from_the_start(tokenizer: Tokenizer) -> N
     assert request.part == "call"
 
 
+def asked(tokenizer: Tokenizer, messages: list[dict[str, Any]], **fields: Any) -> str:
+    """The prompt, as text."""
+    body = ChatBody.model_validate({"model": "m", "messages": messages, **fields})
+    return tokenizer.decode(chat_ask(body, tokenizer, DEFAULTS, 10_000).requests[0].prompt)
+
+
+HELLO = {"role": "user", "content": "hello"}
+
+
+@pytest.mark.parametrize("arguments", ['{"x": 1', "x = 1", "[1, 2]"])
+def test_a_past_call_with_broken_arguments_is_kept_as_it_was_written(tokenizer: Tokenizer, arguments: str) -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "add", "arguments": arguments}}
+    past = [HELLO, {"role": "assistant", "tool_calls": [call]}, {"role": "tool", "tool_call_id": "c", "content": "?"}]
+    assert f'{{"name": "add", "arguments": {arguments}}}' in asked(tokenizer, past)
+
+
+def test_a_function_call_of_older_clients_is_a_call(tokenizer: Tokenizer) -> None:
+    call = {"name": "add", "arguments": '{"x": 1}'}
+    older = asked(tokenizer, [HELLO, {"role": "assistant", "content": None, "function_call": call}])
+    assert older == asked(tokenizer, [HELLO, {"role": "assistant", "tool_calls": [{"id": "c", "function": call}]}])
+
+
+def test_a_tools_result_may_be_an_object_with_nulls(tokenizer: Tokenizer) -> None:
+    result = {"role": "tool", "tool_call_id": "c", "content": {"town": None, "degrees": 3}}
+    assert '{"town": null, "degrees": 3}' in asked(tokenizer, [HELLO, result])
+
+
+def test_an_answer_that_mentions_a_tag_stays_whole(tokenizer: Tokenizer) -> None:
+    said = "close it with </think> and go on"
+    assert f"\n\n{said}<|im_end|>" in asked(tokenizer, [HELLO, {"role": "assistant", "content": said}, HELLO])
+
+
+@pytest.mark.parametrize(("effort", "thinks"), [(None, False), ("none", False), ("minimal", False), ("low", True)])
+def test_an_effort_of_reasoning_is_the_switch_of_thinking(tokenizer: Tokenizer, effort: str, thinks: bool) -> None:
+    body = ChatBody.model_validate({"model": "m", "messages": [HELLO], "reasoning_effort": effort})
+    assert chat_ask(body, tokenizer, DEFAULTS, 10_000).thinking is thinks
+    off = {"reasoning_effort": "high", "chat_template_kwargs": {"enable_thinking": False}}
+    assert not chat_ask(
+        ChatBody.model_validate({"model": "m", "messages": [HELLO], **off}), tokenizer, DEFAULTS, 99
+    ).thinking
+
+
 def guided(tokenizer: Tokenizer, **given: Any) -> Guided:
     """An answer under the form that a body with tools asks for."""
     body = ChatBody.model_validate({"model": "m", **ROW, "tools": TOOLS, **given})

@@ -53,11 +53,65 @@ def test_other_prompts_are_refused(prompt: Any) -> None:
         CompletionBody(model="m", prompt=prompt)
 
 
-def test_unknown_fields_are_refused_and_unknown_parts_of_messages_are_not() -> None:
-    message = {"role": "user", "content": "a", "annotations": []}
-    ChatBody.model_validate({"model": "m", "messages": [message]})
-    with pytest.raises(ValidationError, match="functions"):
-        ChatBody.model_validate({"model": "m", "messages": [message], "functions": []})
+SAID = {"role": "user", "content": "a"}
+
+
+def chat(*messages: dict[str, Any], **fields: Any) -> ChatBody:
+    return ChatBody.model_validate({"model": "m", "messages": [*messages] or [SAID], **fields})
+
+
+def test_null_is_not_given_and_what_asks_for_nothing_neither() -> None:
+    nothing = dict.fromkeys(
+        ("functions", "reasoning_effort", "audio", "seed", "tools", "stream_options", "no_such_field")
+    )
+    asked = chat(**nothing, modalities=["text"], logit_bias={}, min_tokens=0, skip_special_tokens=True)
+    assert asked == chat(logit_bias={})
+    assert chat(stream_options={"include_usage": None}).stream_options.include_usage is False  # type: ignore
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"functions": [{"name": "f"}]},
+        {"modalities": ["text", "audio"]},
+        {"min_tokens": 5},
+        {"use_beam_search": True},
+        {"no_such_field": False},
+        {"reasoning_effort": "very"},
+    ],
+)
+def test_unknown_fields_that_ask_for_something_are_refused_by_name(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(fields))):
+        chat(**fields)
+
+
+def test_what_clients_send_back_of_an_answer_is_read() -> None:
+    call = {"id": "c", "type": "function", "index": 0, "function": {"name": "f", "arguments": "{}"}}
+    nulls = dict.fromkeys(("refusal", "audio", "function_call", "annotations", "provider_specific_fields"))
+    chat(SAID, {"role": "assistant", "content": None, "tool_calls": [call], **nulls, "annotations": []})
+    chat(SAID, {"role": "assistant", "content": "b", "refusal": None, "reasoning_content": "c", "reasoning": "c"})
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        ({"role": "user", "contents": "a"}, "contents|no content"),
+        ({**SAID, "prefix": True}, "prefix"),
+        ({"role": "user", "content": [{"type": "text", "text": "a", "colour": "red"}]}, "colour"),
+        ({"role": "user", "content": [{"type": "image_url", "image_url": {}}]}, "type 'image_url'; only 'text'"),
+        ({"role": "user", "content": None}, "'user' has no content"),
+        ({"role": "system"}, "'system' has no content"),
+        ({"role": "tool", "content": "1"}, "no tool_call_id"),
+        ({"role": "tool", "tool_call_id": "c"}, "'tool' has no content"),
+        ({"role": "assistant"}, "'assistant' has no content"),
+        ({"role": "user", "content": {"a": 1}}, "only a tool's is an object"),
+        ({**SAID, "tool_calls": [{"function": {"name": "f"}}]}, "only an assistant does"),
+        ({"role": "assistant", "tool_calls": [{"function": {"name": "f", "parameters": {}}}]}, "parameters"),
+    ],
+)
+def test_messages_that_lack_or_have_what_nobody_reads_are_refused(message: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        chat(message)
 
 
 WRONG_WITHOUT_END: list[tuple[Any, dict[str, Any]]] = [

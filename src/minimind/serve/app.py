@@ -20,11 +20,13 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from minimind.serve.api import Service, make_router
 from minimind.serve.connection import KEEP_ALIVE_SECONDS, MAX_HEADER_BYTES, Connection
 from minimind.serve.guard import SERVER_ERROR, Guard, Policy
+from minimind.serve.manners import Manners
 from minimind.serve.page import make_page_router, page_files
 from minimind.serve.problems import Problem, problem_reply, validation_problem
 from minimind.terminal.notes import note
@@ -49,7 +51,9 @@ def build_app(service: Service, policy: Policy | None = None, *, runs: Path | No
 
     # The pages that FastAPI would offer load scripts from elsewhere.
     app = FastAPI(title="minimind", lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False)
-    app.include_router(make_router(service))
+    router = make_router(service)
+    app.state.paths = ", ".join(sorted({route.path for route in router.routes if isinstance(route, Route)}))
+    app.include_router(router)
     files = page_files()
     tokenizers = {name: engine.tokenizer for name, engine in service.runner.engines.items()}
     app.include_router(make_page_router(files, tokenizers, runs))
@@ -58,7 +62,7 @@ def build_app(service: Service, policy: Policy | None = None, *, runs: Path | No
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(Exception, _on_error)
     policy = policy or Policy()
-    return Guard(app, replace(policy, open={*policy.open, *files}))
+    return Manners(Guard(app, replace(policy, open={*policy.open, *files})), policy.origins)
 
 
 def run_server(app: ASGIApp, host: str, port: int) -> None:
@@ -118,7 +122,10 @@ async def _on_invalid(request: HttpRequest, error: Exception) -> Response:
 
 async def _on_http(request: HttpRequest, error: Exception) -> Response:
     status = cast(HTTPException, error).status_code
-    words = {404: "there is no such path", 405: "this path does not take this method"}
+    words = {
+        404: f"there is no such path; there are {request.app.state.paths}",
+        405: "this path does not take this method",
+    }
     return problem_reply(Problem(status, words.get(status, "the request cannot be read")))
 
 

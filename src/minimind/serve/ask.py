@@ -10,9 +10,9 @@ from minimind.generation.grammar import Grammars, Guide
 from minimind.generation.request import Request
 from minimind.generation.sampling import Sampling
 from minimind.serve.problems import Problem
-from minimind.serve.schema import ChatBody, CompletionBody, GenerationBody, NamedChoice
+from minimind.serve.schema import ChatBody, ChatMessage, CompletionBody, GenerationBody, NamedChoice
 from minimind.text.answers import answer_marks
-from minimind.text.chat_template import CALL_MARKS
+from minimind.text.chat_template import CALL_MARKS, THINK_MARKS
 from minimind.text.conversation import Conversation, render_prompt
 from minimind.text.tokenizer import Tokenizer
 
@@ -50,17 +50,13 @@ def chat_ask(
     """
     if body.top_logprobs is not None and not body.logprobs:
         raise Problem(400, "top_logprobs needs logprobs to be true", param="top_logprobs", code="invalid_value")
-    options = body.chat_template_kwargs
     choice = _choice(body)
     forced = _forced(choice)
     # A call that is forced comes without reasoning before it.
-    thinking = bool(options and options.enable_thinking) and not forced
+    thinking = _wants_thinking(body, tokenizer) and not forced
     tools = [tool.model_dump(exclude_unset=True) for tool in body.tools or ()] if choice != "none" else []
-    messages = [message.model_dump(exclude_none=True) for message in body.messages]
-    # OpenAI's clients may leave the content of any assistant's message out.
-    messages = [{"content": "", **message} for message in messages]
     try:
-        conversation = Conversation.parse({"messages": messages}, "messages")
+        conversation = Conversation.parse({"messages": [_message(m) for m in body.messages]}, "messages", is_past=True)
         prompt = render_prompt(conversation.messages, tools, tokenizer, thinking)
         if forced:
             prompt += [tokenizer.control(CALL_MARKS[0]), *tokenizer.encode(forced)]
@@ -87,6 +83,25 @@ def chat_ask(
         thinking,
         forced,
     )
+
+
+def _wants_thinking(body: ChatBody, tokenizer: Tokenizer) -> bool:
+    """As the template's own switch says; else by the effort, for a model that has a think block."""
+    options = body.chat_template_kwargs
+    if options is not None and options.enable_thinking is not None:
+        return options.enable_thinking
+    wants = body.reasoning_effort not in (None, "none", "minimal")
+    return wants and tokenizer.control_names.issuperset(THINK_MARKS)
+
+
+def _message(message: ChatMessage) -> dict[str, Any]:
+    """As chat data. An answer that only mentions `</think>` stays whole: its sender keeps reasoning apart."""
+    said = message.model_dump(exclude_unset=True)
+    if message.role != "assistant":
+        return said
+    content = message.content
+    is_written_in = isinstance(content, str) and content.lstrip().startswith("<think>")
+    return {"content": "", **said} if is_written_in else {"content": "", "reasoning_content": "", **said}
 
 
 def _guide(

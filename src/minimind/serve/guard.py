@@ -2,8 +2,8 @@
 
 A browser on the same machine is the stranger to think of. Any page that it shows may send requests to this address, so
 a request must name this host (no rebinding of foreign names), must not come from another origin, and must declare JSON,
-which a page cannot do elsewhere without asking first, and that is never granted: there are no CORS headers. Without a
-key only paths that are listed are open, and a new route is closed until it is listed.
+which a page cannot do elsewhere without asking first, and that is granted to origins alone that were named at the start
+(`manners.py`). Without a key only paths that are listed are open, and a new route is closed until it is listed.
 """
 
 import asyncio
@@ -51,12 +51,14 @@ class Policy:
                  made to lead here by strangers, addresses cannot
     key:         what a client has to show; None on loopback
     open:        paths that need no key
+    origins:     pages of other servers that may send requests, such as http://localhost:3000
     """
 
     hosts: Collection[str] = LOOPBACK
     by_address: bool = False
     key: str | None = None
     open: Collection[str] = ("/health",)
+    origins: Collection[str] = ()
     max_body_bytes: int = MAX_BODY_BYTES
     body_seconds: float = BODY_SECONDS
 
@@ -116,8 +118,10 @@ class Guard:
                 "the Host header does not name this server, which may be started with --hosts NAME",
                 code="invalid_host",
             )
-        if any(origin not in (f"http://{hosts[0]}", f"https://{hosts[0]}") for origin in headers.get(b"origin", [])):
-            raise Problem(403, "requests from other origins are not served", code="invalid_origin")
+        own = (f"http://{hosts[0]}", f"https://{hosts[0]}", *self._policy.origins)
+        if any(origin not in own for origin in headers.get(b"origin", [])):
+            words = "requests from other origins are not served, but for those that --origins names"
+            raise Problem(403, words, code="invalid_origin")
         if self._policy.key is not None and scope["path"] not in self._policy.open:
             _require_key(headers.get(b"authorization", []), self._policy.key)
         kinds = headers.get(b"content-type", [""])

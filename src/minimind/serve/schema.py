@@ -1,9 +1,9 @@
 """What a client may send: OpenAI's fields, each with bounds, and those that small models need beside them.
 
 A field that is not here is refused by name, for to ignore one would answer another question than was asked; in a
-message as well. A field that is null is not given, and so is one that asks for nothing: see `NOTHING`. Those that change
-nothing on a server of one's own are taken and ignored: see `_Ignored`. A list is refused at its first mistake, for to
-describe them all would cost more than any answer.
+message as well. A field that is null is not given, and so is one that asks for nothing: see `NOTHING`. Those that
+change nothing on a server of one's own are taken and ignored: see `_Ignored`. A list is refused at its first mistake,
+for to describe them all would cost more than any answer.
 """
 
 from collections.abc import Mapping
@@ -148,6 +148,13 @@ class _Part(_Strict):
 
     type: Literal["text"]
     text: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_text(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("type") != "text":
+            raise ValueError(f"a content part of type {str(given.get('type'))[:64]!r}; only 'text' is supported")
+        return given
 
 
 class _CalledFunction(_Strict):

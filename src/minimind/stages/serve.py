@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
+from urllib.parse import urlsplit
 
 from minimind.config import REQUIRED, Config, option
 from minimind.errors import CheckpointError, ConfigError
@@ -40,6 +41,7 @@ class ServeConfig(Config):
     host: str = option("127.0.0.1", "The address to listen on; any but this machine's own needs a key.")
     port: int = option(8000, "The port to listen on; 0 takes a free one.", ge=0, le=65535)
     hosts: list[str] = option([], "More names by which clients may call this server, such as gpu.lan.")
+    origins: list[str] = option([], "Pages elsewhere that may call this server, such as http://localhost:3000.")
     key_env: str = option("MINIMIND_API_KEY", "The environment variable with the key clients have to show.")
     precision: Literal["fp32", "bf16", "int8"] = option("fp32", "Of the weights of all blocks.")
     context: int = option(4096, "Tokens of a prompt and its answer; at most the model's.", ge=2, le=1_000_000)
@@ -73,7 +75,12 @@ def run(config: ServeConfig) -> None:
     with ThreadPoolExecutor(1) as loader:
         engines = loader.submit(_load, config).result()
     hosts = (*LOOPBACK, config.host, socket.gethostname(), *config.hosts)
-    policy = Policy(hosts={name.lower() for name in hosts}, by_address=_is_everywhere(config.host), key=key)
+    policy = Policy(
+        hosts={name.lower() for name in hosts},
+        by_address=_is_everywhere(config.host),
+        key=key,
+        origins=_origins(config),
+    )
     runner = Runner(engines)
     app = build_app(Service(runner, config.sampling), policy, runs=config.runs)
     say(_welcome(config, port, list(engines), has_key=key is not None))
@@ -82,6 +89,15 @@ def run(config: ServeConfig) -> None:
     finally:
         # A second Ctrl-C leaves it running, and a process cannot end well in the middle of a step.
         runner.stop()
+
+
+def _origins(config: ServeConfig) -> list[str]:
+    """Errors: ConfigError for what no browser would send as an origin"""
+    for origin in config.origins:
+        parts = urlsplit(origin)
+        if parts.scheme not in ("http", "https") or origin != f"{parts.scheme}://{parts.netloc}" or not parts.netloc:
+            raise ConfigError(f"origins: {origin!r}; expected a scheme, a name and a port, as http://localhost:3000")
+    return config.origins
 
 
 def _load(config: ServeConfig) -> dict[str, "Engine"]:

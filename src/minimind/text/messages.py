@@ -45,20 +45,36 @@ THOUGHT_PARTS = ("thinking", "reasoning")
 
 @dataclass(frozen=True)
 class ToolCall:
-    """A function that the assistant asks to be called, with JSON arguments by name."""
+    """A function that the assistant asks to be called, with JSON arguments by name.
+
+    written:  arguments that are no JSON object, as they were written; only of calls that are past
+    """
 
     name: str
     arguments: Mapping[str, Any]
+    written: str = ""
 
     @classmethod
-    def parse(cls, raw: Any) -> "ToolCall":
-        """Read `{"name", "arguments"}`, also inside OpenAI's `{"function": ...}`; ValueError says what is wrong."""
+    def parse(cls, raw: Any, *, is_past: bool = False) -> "ToolCall":
+        """Read `{"name", "arguments"}`, also inside OpenAI's `{"function": ...}`.
+
+        is_past:  arguments that are broken are kept as they are: what was said cannot be unsaid
+        Errors:   ValueError says what is wrong
+        """
         raw = from_json(raw)
         raw = raw.get("function", raw) if isinstance(raw, Mapping) else raw
         if not isinstance(raw, Mapping) or not isinstance(raw.get("name"), str) or not raw["name"]:
             raise ValueError("expected an object with a name and arguments")
-        arguments = from_json(raw.get("arguments"))
+        given = raw.get("arguments")
+        try:
+            arguments = from_json(given)
+        except (ValueError, RecursionError):
+            if not is_past:
+                raise
+            arguments = given
         arguments = {} if arguments is None else arguments
+        if is_past and not isinstance(arguments, Mapping):
+            return cls(raw["name"], {}, given if isinstance(given, str) else json.dumps(given))
         if not isinstance(arguments, Mapping):
             raise ValueError(f"arguments of {raw['name']!r} are a {type(arguments).__name__}, expected an object")
         call = cls(raw["name"], arguments)
@@ -66,6 +82,8 @@ class ToolCall:
         return call
 
     def to_json(self) -> str:
+        if self.written:
+            return f'{{"name": {json.dumps(self.name, ensure_ascii=False)}, "arguments": {self.written}}}'
         return json.dumps({"name": self.name, "arguments": self.arguments}, ensure_ascii=False, allow_nan=False)
 
 
@@ -96,7 +114,7 @@ class Message:
         if self.role != "assistant":
             return {"role": self.role, "content": self.content}
         calls = [
-            {"type": "function", "function": {"name": call.name, "arguments": dict(call.arguments)}}
+            {"type": "function", "function": {"name": call.name, "arguments": call.written or dict(call.arguments)}}
             for call in self.tool_calls
         ]
         message = {"role": self.role, "content": self.content, "reasoning_content": self.reasoning_content}
@@ -111,8 +129,10 @@ class Conversation:
     tools: tuple[Mapping[str, Any], ...] = ()
 
     @classmethod
-    def parse(cls, row: Mapping[str, Any], where: str) -> "Conversation":
+    def parse(cls, row: Mapping[str, Any], where: str, *, is_past: bool = False) -> "Conversation":
         """Read a row of chat data of any shape in `shapes.py`; `where` is its `path:line`, with which errors begin.
+
+        is_past:  nothing of it is to be learnt, so that calls whose arguments are broken are kept as they are
 
         What is null is absent. `tools` (or OpenAI's older `functions`) stand beside the messages or on one of them.
         """
@@ -124,7 +144,7 @@ class Conversation:
             if not isinstance(raw, Mapping):
                 _fail(place, f"is a {type(raw).__name__}, expected an object with role and content")
             raw = present(raw)
-            message = _message(raw, place)
+            message = _message(raw, place, is_past)
             is_silent = message.role == "assistant" and (is_context or not is_learnt)
             messages.append(replace(message, weight=0) if is_silent else message)
             offers.append(_tools(raw, place))
@@ -149,14 +169,14 @@ def _fail(where: str, problem: str) -> NoReturn:
     raise DataError(f"{where} {problem}")
 
 
-def _message(raw: Mapping[str, Any], where: str) -> Message:
+def _message(raw: Mapping[str, Any], where: str, is_past: bool) -> Message:
     name = raw.get("role", raw.get("from"))
     role = ROLES.get(name.lower()) if isinstance(name, str) else None
     if role is None:
         _fail(where, f"has role {name!r}; expected one of {', '.join(ROLES)}")
     content = next((raw[key] for key in ("content", "value", "text", "refusal") if key in raw), None)
     is_call = str(name).lower() in CALLING
-    calls = _tool_calls(content, where) if is_call else _calls_beside(raw, where)
+    calls = _tool_calls(content, where, is_past) if is_call else _calls_beside(raw, where, is_past)
     if calls and role != "assistant":
         _fail(where, f"has role {name!r} and tool_calls; only an assistant calls tools")
     if role == "tool" and isinstance(content, Mapping):
@@ -178,13 +198,13 @@ def _message(raw: Mapping[str, Any], where: str) -> Message:
         _fail(where, str(error))
 
 
-def _calls_beside(raw: Mapping[str, Any], where: str) -> tuple[ToolCall, ...]:
+def _calls_beside(raw: Mapping[str, Any], where: str, is_past: bool) -> tuple[ToolCall, ...]:
     """`tool_calls`, or the one `function_call` that OpenAI had before them; said in both ways it is one call."""
-    calls = _tool_calls(raw.get("tool_calls"), where)
+    calls = _tool_calls(raw.get("tool_calls"), where, is_past)
     legacy = raw.get("function_call")
     if isinstance(legacy, Mapping) and not present(legacy):
         return calls
-    older = _tool_calls(legacy, where)
+    older = _tool_calls(legacy, where, is_past)
     if calls and older and calls != older:
         _fail(where, "has tool_calls and a function_call that differ; keep one")
     return calls or older
@@ -232,11 +252,11 @@ def _text(content: Any, where: str) -> str:
     return content
 
 
-def _tool_calls(raw: Any, where: str) -> tuple[ToolCall, ...]:
+def _tool_calls(raw: Any, where: str, is_past: bool) -> tuple[ToolCall, ...]:
     try:
         raw = from_json(raw)
         calls = [raw] if isinstance(raw, Mapping) else raw or []
-        return tuple(ToolCall.parse(call) for call in calls if call is not None)
+        return tuple(ToolCall.parse(call, is_past=is_past) for call in calls if call is not None)
     except (ValueError, TypeError, RecursionError) as error:
         _fail(where, f"has a broken tool call: {error}")
 
