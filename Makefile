@@ -75,7 +75,7 @@ biome:
 	@touch $@
 
 quickstart: .venv/quickstart.stamp
-	$(BIN)/minimind run recipes/quickstart
+	$(BIN)/minimind run quickstart
 
 test: .venv/dev.stamp
 	@$(PYTEST) -n $(WORKERS)

@@ -64,7 +64,7 @@ def _commands(arguments: argparse.Namespace) -> dict[str, list[object]]:
 def _run(name: str, words: list[object]) -> int:
     print(f"\n== {name} {' '.join(map(str, words))}", flush=True)
     if name in NEED_TRANSFORMERS and find_spec("transformers") is None:
-        print("left out: it needs transformers; install it with: pip install 'minimind[hf]'")
+        print("left out: it needs transformers; install it with: pip install 'minimind-lm[hf]'")
         return 0
     if name == "against_llama_cpp.py" and not LLAMA.is_dir():
         print(f"left out: it needs {LLAMA}; `make llama` makes it")

@@ -9,7 +9,6 @@ import math
 import time
 import tomllib
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ import torch.nn.functional as F
 from common import Encoded, typical_seconds
 from torch import Tensor, nn
 
-from minimind.config import load
+from minimind.config import RECIPES, load
 from minimind.data.loader import PackedRows
 from minimind.errors import ConfigError
 from minimind.model import ModelConfig, Transformer
@@ -30,7 +29,6 @@ from minimind.training.trainer import Trainer
 
 __all__ = ["IGNORED", "PaddedLoop", "TimedRun", "add_train_options", "train_settings", "trainer"]
 
-RECIPES = Path(__file__).parents[1] / "recipes"
 CPU = torch.device("cpu")
 # The label that F.cross_entropy leaves out.
 IGNORED = -100

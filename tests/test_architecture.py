@@ -15,7 +15,7 @@ MAX_LINES = 400
 
 # A module imports from lower rows only. A folder counts as one module; inside it, imports are free.
 LAYERS = [
-    ["errors", "interfaces"],
+    ["errors", "interfaces", "suggestions"],
     ["model", "config", "lora"],
     ["text", "tools"],
     ["terminal", "storage"],
@@ -89,7 +89,9 @@ def imported(tree: ast.AST) -> Iterator[str]:
 
 
 def own_units(tree: ast.AST) -> set[str]:
-    return {parts[1] for name in imported(tree) if (parts := name.split("."))[0] == "minimind" and len(parts) > 1}
+    return {parts[1] for name in imported(tree) if (parts := name.split("."))[0] == "minimind" and len(parts) > 1} - {
+        "__version__"
+    }
 
 
 def dotted(node: ast.AST) -> str:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+import minimind
 from minimind import cli
-from minimind.config import options
+from minimind.config import describe, options
 from minimind.errors import ConfigError
 from minimind.stages import VERBS, load_stage
 
@@ -36,10 +37,41 @@ def test_the_package_and_the_module_are_commands() -> None:
     assert all(f"  {verb} " in shown.stdout for verb in VERBS)
 
 
-def test_the_version_is_the_installed_one(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.metadata.version", {"minimind": "1.2.3"}.__getitem__)
+def test_the_version_is_the_package_s_own(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--version"]) == 0
-    assert capsys.readouterr().out == "minimind 1.2.3\n"
+    assert capsys.readouterr().out == f"minimind {minimind.__version__}\n"
+
+
+def test_help_says_of_a_section_that_it_is_off(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["grpo", "--help"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    headers = {line.split("]")[0][1:]: line for line in shown if line.startswith("[")}
+    off = "  off unless one of its options is given"
+    assert {name for name, line in headers.items() if line.endswith(off)} == {"lora", "server"}
+    text = " ".join(" ".join(shown[shown.index(headers["server"]) :]).split())
+    assert "such as http://localhost:8000. [text, needed then]" in text
+
+
+def test_a_gpu_that_is_not_there_is_a_line_at_the_start(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    for words in (
+        ["chat", "nowhere", "--device"],
+        ["sft", "--run", "r", "--model", "m", "--data.source", "d", "--train.device"],
+    ):
+        assert cli.main([*words, "cuda"]) == 2
+        shown = capsys.readouterr().err
+        assert (
+            shown
+            == f"error: {words[-1]}: got 'cuda'; expected auto or cpu: torch finds no CUDA device on this machine\n"
+        )
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_device_is_spelled_alike_wherever_there_is_one(verb: str) -> None:
+    devices = [found for found in options(load_stage(verb)[0]) if found.name.rpartition(".")[2] == "device"]
+    assert {describe(found.type) for found in devices} <= {"one of auto, cpu, cuda"}
 
 
 @pytest.mark.parametrize("verb", WRITTEN)
@@ -86,7 +118,7 @@ def test_words_go_to_the_option_before_them(tmp_path: Path) -> None:
     config = cli.parse("tokenizer", [str(recipe), "--source", "b", "c.toml", "--out=x=y", "--add-prefix-space"])
     assert config.resolved() | {"source": ["b", "c.toml"], "out": "x=y", "add_prefix_space": True} == config.resolved()
     assert not cli.parse("tokenizer", [str(recipe), "--no-add-prefix-space"]).resolved()["add_prefix_space"]
-    assert cli.parse("run", ["recipes/x", "--from", "sft"]).resolved()["folder"] == "recipes/x"
+    assert cli.parse("run", ["mine/x", "--from", "sft"]).resolved()["folder"] == "mine/x"
 
 
 def test_a_word_without_an_option_and_an_option_given_twice_are_mistakes() -> None:

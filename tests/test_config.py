@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError, model_validator
 
-from minimind.config import Config, describe, flatten, load, nearest, option, options, to_toml
+from minimind.config import Config, describe, find_recipe, flatten, load, option, options, to_toml
 from minimind.errors import ConfigError
 
 
@@ -143,6 +143,9 @@ def test_a_wrong_name_is_answered_with_the_nearest_one_and_its_line(tmp_path: Pa
     path = recipe(tmp_path, 'source = ["a"]\n\n[train]\nlr = 0.1\nstpes = 3\n')
     assert problems(path) == [f"{path}:5: unknown key 'train.stpes'; did you mean 'train.steps'?"]
     assert problems(None, {"source": "a", "steps": "3"}) == ["unknown option --steps; did you mean --train.steps?"]
+    assert problems(None, {"source": "a", "learning_rate": "3"}) == [
+        "unknown option --learning_rate; did you mean --train.lr (Peak rate.)?"
+    ]
 
 
 def test_a_wrong_value_says_what_was_expected(tmp_path: Path) -> None:
@@ -182,6 +185,17 @@ def test_a_broken_or_missing_recipe_is_named_with_its_line(tmp_path: Path) -> No
     assert "line 2" in problems(path)[0]
 
 
+def test_a_recipe_that_is_not_here_is_looked_up_among_those_that_come_with_the_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ours = find_recipe(Path("quickstart/3-pretrain.toml"))
+    assert ours.is_file() and find_recipe(Path("recipes/quickstart/3-pretrain.toml")) == ours
+    Path("quickstart").mkdir()
+    assert find_recipe(Path("quickstart")) == Path("quickstart")
+    assert find_recipe(Path("nowhere")) == Path("nowhere")
+
+
 def test_open_configs_gather_unknown_flags() -> None:
     assert load(Open, None, {"known": "2", "pretrain.lr": ["0.1"]}) == Open(known=2, others={"pretrain.lr": ["0.1"]})
 
@@ -217,11 +231,6 @@ def test_another_default_in_a_subclass_keeps_the_words_and_the_kind() -> None:
 
     found = {option.name: option for option in options(Patient)}["log_every"]
     assert (found.default, found.description, found.kind) == (50, "Steps between lines.", "free")
-
-
-def test_the_nearest_name_prefers_the_same_last_part() -> None:
-    assert nearest("lr", ["train.lr", "lrs"]) == "train.lr"
-    assert nearest("zzz", ["train.lr"]) is None
 
 
 def test_flatten_stops_where_it_is_told() -> None:

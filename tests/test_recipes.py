@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from minimind import config
 from minimind.config import flatten, load, options
 from minimind.stages import VERBS, load_stage
 
-RECIPES = sorted((Path(__file__).resolve().parents[1] / "recipes").rglob("*.toml"))
+RECIPES = sorted(config.RECIPES.rglob("*.toml"))
 
 
 def verb_of(recipe: Path) -> str:

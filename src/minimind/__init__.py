@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from minimind.text.jinja_render import render_chat_text
     from minimind.text.tokenizer import Tokenizer
 
+__version__ = "0.1.0"
+
 __all__ = [
     "Conversation",
     "ModelConfig",

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from minimind import __version__
 from minimind.errors import ConfigError, UserError
 from minimind.stages import VERBS, load_stage
 from minimind.terminal.notes import note, say, say_error
@@ -65,9 +66,7 @@ def _dispatch(arguments: list[str]) -> None:
     if verb in _HELP or verb == "help":
         say(_overview())
     elif verb == "--version":
-        from importlib.metadata import version
-
-        say(f"minimind {version('minimind')}")
+        say(f"minimind {__version__}")
     elif verb not in VERBS:
         close = difflib.get_close_matches(verb, VERBS, 1)
         hint = f"did you mean {close[0]}?" if close else f"the verbs are {', '.join(VERBS)}"
@@ -121,7 +120,7 @@ def _overview() -> str:
             "",
             *verbs,
             "",
-            "start here:      minimind run recipes/quickstart",
+            "start here:      minimind run quickstart",
             "help on a verb:  minimind VERB --help",
             "version:         minimind --version",
         ]
@@ -147,7 +146,8 @@ def _print_help(verb: str) -> None:
     for option in options(config_class):
         sections.setdefault(option.name.rpartition(".")[0], []).append(option)
     for section, members in sections.items():
-        console.print(Text(f"[{section}]" if section else "options", style="bold"))
+        off = "  off unless one of its options is given" if members[0].section_off else ""
+        console.print(Text.assemble((f"[{section}]" if section else "options", "bold"), (off, "dim")))
         console.print(_table(members, config_class.rest))
     console.print(Text("examples", style="bold"))
     for example in VERBS[verb].examples:
@@ -171,7 +171,8 @@ def _table(options: "list[Option]", rest: str) -> Any:
     table.add_column(no_wrap=True)
     table.add_column(ratio=1)
     for option in options:
-        default = "required" if option.default is REQUIRED else f"default {_shown(option.default)}"
+        required = "needed then" if option.section_off else "required"
+        default = required if option.default is REQUIRED else f"default {_shown(option.default)}"
         kind = "" if option.name == rest else f" [{describe(option.type)}, {default}]"
         name = "--VERB.OPTION" if option.name == rest else f"--{option.name}"
         table.add_row(Text(f"  {name}", style="cyan"), Text.assemble(option.description, (kind, "dim")))

@@ -17,7 +17,6 @@ Read `stages/tokenizer.py` for a small example, `run.py` for what a kind is used
 """
 
 import dataclasses
-import difflib
 import json
 import re
 import tomllib
@@ -26,24 +25,41 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from minimind.errors import ConfigError
+from minimind.suggestions import MEANINGS, nearest
 
 __all__ = [
     "REQUIRED",
     "Config",
+    "Device",
     "Option",
     "describe",
+    "find_recipe",
     "flatten",
     "load",
-    "nearest",
     "option",
     "options",
     "to_toml",
 ]
 
 REQUIRED: Any = object()
+# The recipes that come with the program.
+RECIPES = Path(__file__).with_name("recipes")
+
+
+def _require_device(name: str) -> str:
+    """Errors: ValueError for a GPU where there is none, at the start, before anything is read"""
+    if name == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise ValueError("auto or cpu: torch finds no CUDA device on this machine")
+    return name
+
+
+Device = Annotated[Literal["auto", "cpu", "cuda"], AfterValidator(_require_device)]
 
 
 class Config(BaseModel):
@@ -98,7 +114,7 @@ def load(
     """
     loader = _Loader(config_class)
     if recipe is not None:
-        loader.read(Path(recipe))
+        loader.read(find_recipe(Path(recipe)))
     for name, words in (overrides or {}).items():
         loader.override(name, [words] if isinstance(words, str) else list(words))
     return loader.build(config_class)
@@ -138,15 +154,10 @@ def describe(type_: Any) -> str:
     return _WORDS.get(type_, getattr(type_, "__name__", str(type_)).lower())
 
 
-def nearest(name: str, names: Iterable[str]) -> str | None:
-    """The name most like `name`: the same last part first (`steps` -> `train.steps`), then the likest spelling."""
-    names = list(names)
-    by_tail = {candidate.rpartition(".")[2]: candidate for candidate in reversed(names)}
-    tail = name.rpartition(".")[2]
-    if tail in by_tail:
-        return by_tail[tail]
-    close = difflib.get_close_matches(name, names, 1) or difflib.get_close_matches(tail, by_tail, 1)
-    return by_tail.get(close[0], close[0]) if close else None
+def find_recipe(path: Path) -> Path:
+    """The file or folder of that name; where there is none, the program's own, such as quickstart or 26m/5-sft.toml."""
+    own = RECIPES / (path.relative_to("recipes") if path.parts[:1] == ("recipes",) else path)
+    return own if not path.exists() and own.exists() else path
 
 
 def flatten(values: Mapping[str, Any], *, stop: Iterable[str], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -274,7 +285,9 @@ class _Loader:
             inside = [other for other in self.options if other.startswith(name + ".")]
             hint = f"'{name}' is a section, with {', '.join(inside[:5])}{', ...' if len(inside) > 5 else ''}"
         else:
-            hint = f"did you mean {mark}{close}{end}?" if close else "no option is spelled like it, --help lists them"
+            # What is called otherwise elsewhere may count otherwise, too.
+            told = f" ({self.options[close].description})" if close and name.rpartition(".")[2] in MEANINGS else ""
+            hint = f"did you mean {mark}{close}{end}{told}?" if close else "--help lists the options, none is like it"
         self.problems.append(f"{problem}; {hint}")
 
     def _explain(self, problem: Any) -> str:

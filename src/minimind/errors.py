@@ -20,8 +20,13 @@ __all__ = [
     "TokenizerError",
     "TrainingError",
     "UserError",
+    "install",
     "printable",
+    "why",
 ]
+
+# What pip knows this package by; it is imported as minimind.
+DISTRIBUTION = "minimind-lm"
 
 # Control characters but newline and tab, halves of characters, and marks that turn the direction of what follows.
 SHOWN = {code: 0x2400 + code for code in range(32) if code not in (9, 10)} | {0x7F: 0x2421}
@@ -32,6 +37,16 @@ SHOWN |= dict.fromkeys([*range(0xD800, 0xE000), 0xFFFE, 0xFFFF], 0xFFFD)
 def printable(text: str) -> str:
     """Text of a stranger as a terminal or a page may show it: nothing in it clears the screen or forges a line."""
     return text.translate(SHOWN)
+
+
+def why(error: Exception) -> str:
+    """A reason in words: an operating system's without its number and its path, which the message has already."""
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+
+
+def install(extra: str) -> str:
+    """The command that brings what an optional part needs."""
+    return f"pip install '{DISTRIBUTION}[{extra}]'"
 
 
 class UserError(Exception):

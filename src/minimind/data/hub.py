@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 from urllib.parse import unquote
 
-from minimind.errors import DataError
+from minimind.errors import DataError, install
 
 __all__ = ["HUB_PREFIX", "Hub", "HuggingFaceHub", "find_on_hub"]
 
@@ -62,7 +62,7 @@ def find_on_hub(source: str, hub: Hub, is_data: Callable[[str], bool]) -> list[t
     except DataError:
         raise
     except ImportError:
-        raise DataError(f"{source}: needs huggingface_hub: pip install 'minimind[data]'") from None
+        raise DataError(f"{source}: needs huggingface_hub: {install('data')}") from None
     # The hub's client raises errors of its own, of its HTTP library and of the system; each means the same to a user.
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

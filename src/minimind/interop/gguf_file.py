@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from minimind.errors import CheckpointError
+from minimind.errors import CheckpointError, install
 
 __all__ = ["KINDS", "GgufFile", "GgufTensor", "ValueKind"]
 
@@ -133,7 +133,7 @@ def _dequantised(data: np.ndarray, tensor: GgufTensor) -> np.ndarray:
         from gguf.constants import GGMLQuantizationType
         from gguf.quants import dequantize
     except ImportError:
-        raise CheckpointError("reading a GGUF file needs gguf: pip install 'minimind[gguf]'") from None
+        raise CheckpointError(f"reading a GGUF file needs gguf: {install('gguf')}") from None
     rows = data.reshape(-1, tensor.shape[-1] // tensor.kind.block_size * tensor.kind.block_bytes)
     # A scale that is no number gives weights that are none, which `read` reports by name.
     with np.errstate(all="ignore"):

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from minimind.errors import CheckpointError
+from minimind.errors import CheckpointError, install
 from minimind.interop.exported import Exported, require_same_model, write_export
 from minimind.interop.gguf_tokenizer import ADDED, CONTROL, NORMAL, PATTERN_OF, UNUSED
 from minimind.interop.gguf_weights import (
@@ -96,7 +96,7 @@ def write_gguf(path: Path, model: Transformer, tokenizer: Tokenizer, *, kind: Gg
     try:
         from gguf import GGUFWriter
     except ImportError:
-        raise CheckpointError("writing a GGUF file needs gguf: pip install 'minimind[gguf]'") from None
+        raise CheckpointError(f"writing a GGUF file needs gguf: {install('gguf')}") from None
     writer = GGUFWriter(path, gguf_architecture(model.config))
     _add_values(writer, model.config, kind, name)
     _add_tokenizer(writer, tokenizer, model.config.vocab_size, f"{path.name}: tokenizer")

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from minimind.errors import CheckpointError, ConfigError
+from minimind.errors import CheckpointError, ConfigError, install
 from minimind.interop.exported import Exported, write_checkpoint_files, write_export
 from minimind.interop.onnx_graph import build_onnx
 from minimind.model import Attend, Transformer, attend_to_earlier
@@ -52,7 +52,7 @@ def export_onnx(
     try:
         onnx, _ = (import_module(name) for name in ("onnx", "onnxruntime"))
     except ImportError:
-        raise ConfigError("writing ONNX needs onnx and onnxruntime: pip install 'minimind[onnx]'") from None
+        raise ConfigError(f"writing ONNX needs onnx and onnxruntime: {install('onnx')}") from None
 
     differences = []
     num_bytes = 4 * sum(parameter.numel() for parameter in model.parameters())

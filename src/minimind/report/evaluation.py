@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from minimind.config import flatten
-from minimind.errors import RunError
+from minimind.errors import RunError, why
 from minimind.report.chart import short
 
 __all__ = ["EvaluationTable", "is_number", "read_evaluation", "rounded"]
@@ -40,7 +40,7 @@ def read_evaluation(path: Path) -> tuple[list[EvaluationTable], list[tuple[str, 
         return tables, [(name, rounded(value)) for name, value in flatten(found.get("figures") or {}, stop=())]
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         shape = '{"tables": [{"title", "columns", "rows"}], "figures": {name: value}}'
-        problem = f"{type(error).__name__}: {error}"
+        problem = f"{type(error).__name__}: {why(error)}"
         raise RunError(f"{path}: expected {shape}, got something else ({problem}); evaluate the model again") from error
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from minimind.config import flatten
-from minimind.errors import RunError
+from minimind.errors import RunError, why
 from minimind.report.chart import Point, running_mean, short
 from minimind.report.evaluation import is_number, read_evaluation, rounded
 from minimind.report.rollouts import rollout_table
@@ -242,7 +242,7 @@ def _read_settings(reader: RunReader) -> dict[str, Any]:
     try:
         return tomllib.loads(recipe.read_text(encoding="utf-8")) if recipe.is_file() else {}
     except (OSError, ValueError) as error:
-        raise RunError(f"{recipe}: cannot read the recipe of this run: {error}") from error
+        raise RunError(f"{recipe}: cannot read the recipe of this run: {why(error)}") from error
 
 
 def _as_text(values: Iterable[tuple[str, Any]]) -> MetricRows:

@@ -36,35 +36,35 @@ VERBS = {
     "tokenizer": Verb(
         "learn a vocabulary from text",
         (
-            "minimind tokenizer recipes/quickstart/1-tokenizer.toml",
+            "minimind tokenizer quickstart/1-tokenizer.toml",
             "minimind tokenizer --source texts/ --out runs/mine/tokenizer --vocab_size 6400",
         ),
     ),
     "prepare": Verb(
         "clean, deduplicate and split text or conversations, and store them as token ids",
         (
-            "minimind prepare recipes/quickstart/2-prepare-texts.toml",
+            "minimind prepare quickstart/2-prepare-texts.toml",
             "minimind prepare --source texts/ --tokenizer runs/mine/tokenizer --out data/mine",
         ),
     ),
     "pretrain": Verb(
         "train a new model to predict the next token of prepared text",
         (
-            "minimind pretrain recipes/quickstart/3-pretrain.toml",
+            "minimind pretrain quickstart/3-pretrain.toml",
             "minimind pretrain --data.source data/mine --tokenizer runs/mine/tokenizer --run runs/mine/pretrain",
         ),
     ),
     "plan": Verb(
         "what a recipe will take, before it is started: memory, operations, time, disk, cost",
         (
-            "minimind plan recipes/26m/3-pretrain.toml --tokens 9000000",
-            "minimind plan recipes/26m/5-sft.toml --memory_gb 8 --hours 2 --price_per_hour 0.5",
+            "minimind plan 26m/3-pretrain.toml --tokens 9000000",
+            "minimind plan 26m/5-sft.toml --memory_gb 8 --hours 2 --price_per_hour 0.5",
         ),
     ),
     "sft": Verb(
         "teach a pretrained model to answer, from conversations",
         (
-            "minimind sft recipes/quickstart/5-sft.toml",
+            "minimind sft quickstart/5-sft.toml",
             "minimind sft --data.source chats.jsonl --model runs/mine/pretrain --run runs/mine/sft",
         ),
     ),
@@ -92,14 +92,14 @@ VERBS = {
     "grpo": Verb(
         "let a model learn from its own answers, compared in groups (GRPO, Dr. GRPO, DAPO, CISPO)",
         (
-            "minimind grpo recipes/sums/2-grpo.toml",
-            "minimind grpo recipes/sums/2-grpo.toml --run runs/mine/cispo --grpo.loss cispo --grpo.clip_high 3",
+            "minimind grpo sums/2-grpo.toml",
+            "minimind grpo sums/2-grpo.toml --run runs/mine/cispo --grpo.loss cispo --grpo.clip_high 3",
         ),
     ),
     "ppo": Verb(
         "let a model learn from its own answers, compared with what a critic expects",
         (
-            "minimind ppo recipes/sums/3-ppo.toml",
+            "minimind ppo sums/3-ppo.toml",
             "minimind ppo --data.source sums.jsonl --model runs/mine/sft --run runs/mine/ppo",
         ),
     ),
@@ -194,8 +194,15 @@ VERBS = {
     "run": Verb(
         "run a folder of recipes in order",
         (
-            "minimind run recipes/quickstart",
-            "minimind run recipes/quickstart --from evaluate",
+            "minimind run quickstart",
+            "minimind run quickstart --from evaluate",
+        ),
+    ),
+    "completion": Verb(
+        "print a script with which a shell completes verbs and options",
+        (
+            "minimind completion bash",
+            "minimind completion fish",
         ),
     ),
 }

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from minimind.config import REQUIRED, Config, flatten, load, nearest, option, options
-from minimind.errors import ConfigError, RunError, UserError
+from minimind.config import RECIPES, Config, find_recipe, flatten, load, option, options
+from minimind.errors import ConfigError, RunError, UserError, why
 from minimind.stages import VERBS, load_stage
 from minimind.storage.folder import write_file
 from minimind.storage.run import set_aside
-from minimind.terminal.notes import note
+from minimind.suggestions import nearest
+from minimind.terminal.notes import note, say
 
 __all__ = ["RunConfig", "run"]
 
@@ -34,7 +35,9 @@ class RunConfig(Config):
     positional: ClassVar[str] = "folder"
     rest: ClassVar[str] = "overrides"
 
-    folder: Path = option(REQUIRED, "The folder of recipes.")
+    folder: Path | None = option(
+        None, "The folder of recipes, or the name of one that comes with the program; none lists them."
+    )
     from_verb: str | None = option(None, "Start at this stage, and repeat what is complete.", alias="from")
     ledger: Path | None = option(
         None, "Where complete stages are noted; by default runs/NAME/stages.json, NAME being the folder's."
@@ -46,8 +49,12 @@ class RunConfig(Config):
 
 def run(config: RunConfig) -> None:
     """Run the stages that are not complete; the first error stops, with a line that says where."""
-    stages = _plan(config)
-    ledger_path = config.ledger or Path("runs") / config.folder.resolve().name / "stages.json"
+    if config.folder is None:
+        _list_recipes(config)
+        return
+    folder = find_recipe(config.folder)
+    stages = _plan(config, folder)
+    ledger_path = config.ledger or Path("runs") / folder.resolve().name / "stages.json"
     ledger = _read_ledger(ledger_path)
     first = next((i for i, stage in enumerate(stages) if stage.verb == config.from_verb), 0)
     for index, stage in enumerate(stages):
@@ -102,12 +109,24 @@ class _Stage:
         return set_aside(folder) if isinstance(folder, Path) and (folder / "config.json").is_file() else None
 
 
-def _plan(config: RunConfig) -> list[_Stage]:
+def _list_recipes(config: RunConfig) -> None:
+    if config.overrides or config.from_verb or config.ledger:
+        raise ConfigError(f"folder is missing: name a folder of recipes, or one of {', '.join(_names())}")
+    for name in _names():
+        say(f"{name:<12}{' '.join(verb for verb, _ in _recipes(RECIPES / name))}")
+    note("start one with: minimind run NAME; look at what it takes with: minimind plan NAME/RECIPE.toml")
+
+
+def _names() -> list[str]:
+    return sorted(path.name for path in RECIPES.iterdir() if path.is_dir())
+
+
+def _plan(config: RunConfig, folder: Path) -> list[_Stage]:
     """Every stage with its checked config, in order."""
-    recipes = _recipes(config.folder)
+    recipes = _recipes(folder)
     verbs = [verb for verb, _ in recipes]
     if config.from_verb is not None and config.from_verb not in verbs:
-        raise ConfigError(f"--from: got '{config.from_verb}'; {config.folder} has the stages {', '.join(verbs)}")
+        raise ConfigError(f"--from: got '{config.from_verb}'; {folder} has the stages {', '.join(verbs)}")
     overrides = _by_verb(config.overrides, verbs)
     stages: list[_Stage] = []
     for verb, recipe in recipes:
@@ -124,7 +143,9 @@ def _plan(config: RunConfig) -> list[_Stage]:
 def _recipes(folder: Path) -> list[tuple[str, Path]]:
     """The verb and the path of each recipe, by number, then by name."""
     if not folder.is_dir():
-        raise ConfigError(f"{folder}: not a folder; expected one with recipes named N-VERB.toml")
+        raise ConfigError(
+            f"{folder}: not a folder; expected one with recipes named N-VERB.toml, or one of {', '.join(_names())}"
+        )
     found = []
     for path in folder.glob("*.toml"):
         name = re.fullmatch(r"(\d+)-([a-z]+)(-.*)?\.toml", path.name)
@@ -168,7 +189,7 @@ def _read_ledger(path: Path) -> dict[str, str]:
         return {}
     except (OSError, ValueError) as error:
         raise RunError(
-            f"{path}: cannot read which stages are complete: {error}; delete this file to start over"
+            f"{path}: cannot read which stages are complete: {why(error)}; delete this file to start over"
         ) from error
     return ledger if isinstance(ledger, dict) else {}
 

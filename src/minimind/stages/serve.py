@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 from urllib.parse import urlsplit
 
-from minimind.config import REQUIRED, Config, option
-from minimind.errors import CheckpointError, ConfigError
+from minimind.config import REQUIRED, Config, Device, option
+from minimind.errors import CheckpointError, ConfigError, install
 from minimind.generation.sampling import Sampling
 from minimind.storage.checkpoint import find_checkpoint, load_model
 from minimind.terminal.notes import say
@@ -48,7 +48,7 @@ class ServeConfig(Config):
     max_rows: int = option(32, "Requests answered at once; others wait.", ge=1, le=1024)
     max_queue: int = option(256, "Requests that may wait; others are told to come later.", ge=1, le=100_000)
     prefill_tokens: int = option(256, "Tokens of prompts read in one step.", ge=2, le=65536)
-    device: Literal["auto", "cpu", "cuda"] = option("cpu", "Where to compute.")
+    device: Device = option("cpu", "Where to compute.")
     sampling: Sampling = option(Sampling(max_tokens=512), "How tokens are drawn.")
 
 
@@ -58,9 +58,7 @@ def run(config: ServeConfig) -> None:
         import fastapi  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError:
-        raise ConfigError(
-            "serving needs fastapi and uvicorn; install them with: pip install 'minimind[serve]'"
-        ) from None
+        raise ConfigError(f"serving needs fastapi and uvicorn; install them with: {install('serve')}") from None
     from minimind.serve.api import Service
     from minimind.serve.app import build_app, run_server
     from minimind.serve.guard import LOOPBACK, Policy

@@ -14,7 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from minimind.config import REQUIRED, Config, option
+from minimind.config import REQUIRED, Config, Device, option
 from minimind.data.prompts import read_prompts
 from minimind.errors import ConfigError, DataError, UserError
 from minimind.generation.generate import complete
@@ -46,6 +46,7 @@ class SynthesizeConfig(Config):
     thinking: bool = option(False, "Ask for reasoning, and keep it.")
     max_prompts: int | None = option(None, "Ask at most so many.", ge=1)
     batch_size: int = option(16, "Prompts asked at once.", ge=1)
+    device: Device = option("auto", "Where the teacher computes, where it is a model here.")
     max_bad_rows: int = option(0, "How many broken rows may be skipped.", ge=0)
     sampling: Sampling = option(Sampling(), "How the teacher answers.")
 
@@ -105,7 +106,7 @@ def _prompts(config: SynthesizeConfig) -> list[tuple[str, Conversation]]:
 def _model(config: SynthesizeConfig) -> tuple[Teacher, Mapping[str, Any]]:
     """A model that answers, and what it is known by."""
     assert config.model is not None
-    model, tokenizer = load_model(config.model, device="auto")
+    model, tokenizer = load_model(config.model, device=config.device)
 
     def answer(numbered: Sequence[tuple[int, Conversation]]) -> list[Reply | UserError | None]:
         ids = [render_prompt(prompt.messages, prompt.tools, tokenizer, config.thinking) for _, prompt in numbered]

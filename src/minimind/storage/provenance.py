@@ -11,18 +11,20 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from minimind import __version__
+
 __all__ = ["describe_environment", "without_home"]
 
 
 def describe_environment() -> dict[str, Any]:
     """What a reader needs to judge or repeat the run; no host, user or home folder is named."""
-    names = ("minimind", "torch", "numpy", "tokenizers", "safetensors", "pydantic")
+    names = ("torch", "numpy", "tokenizers", "safetensors", "pydantic")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     program = Path(sys.argv[0]).name.replace("__main__.py", "minimind")
     command = shlex.join([program, *sys.argv[1:]])
     return {
         "python": platform.python_version(),
-        "versions": {name: version for name in names if (version := _version(name))},
+        "versions": {"minimind": __version__} | {name: version for name in names if (version := _version(name))},
         "system": f"{platform.system()} {platform.machine()}",
         "cpu": _processor(),
         "cores": cores,

@@ -23,11 +23,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from minimind.config import Config, flatten, nearest, options, to_toml
+from minimind.config import Config, flatten, options, to_toml
 from minimind.errors import RunError
 from minimind.storage.folder import flush, write_file
 from minimind.storage.lock import Lock
 from minimind.storage.provenance import describe_environment
+from minimind.suggestions import nearest
 
 __all__ = ["Run", "RunReader", "find_runs", "set_aside"]
 

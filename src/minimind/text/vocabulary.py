@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import tokenizers
 from tokenizers import AddedToken, decoders, models, pre_tokenizers
 
-from minimind.errors import TokenizerError
+from minimind.errors import TokenizerError, why
 
 __all__ = [
     "BYTE_SYMBOLS",
@@ -223,7 +223,11 @@ def read_json(path: Path) -> dict[str, Any]:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise TokenizerError(f"{path}: {path.stat().st_size:,} bytes; a tokenizer has at most {MAX_FILE_BYTES:,}")
         content = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise TokenizerError(
+            f"{path}: {why(error)}; expected a folder that `minimind tokenizer` wrote, or a model's"
+        ) from error
+    except (ValueError, RecursionError) as error:
         raise TokenizerError(f"{path}: cannot be read as JSON: {error}") from error
     if not isinstance(content, dict):
         raise TokenizerError(f"{path}: expected a JSON object, got {type(content).__name__}")

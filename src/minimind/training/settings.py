@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from minimind.config import Config, option
+from minimind.config import Config, Device, option
 
 __all__ = ["TrainConfig", "UpdateConfig"]
 
@@ -33,7 +33,7 @@ class UpdateConfig(Config):
     )
     compile: Literal["auto", "on", "off"] = option("auto", "torch.compile; auto: where it pays for itself")
     recompute: bool = option(False, "recompute blocks in the backward pass: less memory, a third slower", kind="free")
-    device: Literal["auto", "cpu", "cuda"] = option("auto", "where to train", kind="free")
+    device: Device = option("auto", "where to train", kind="free")
     log_every: int = option(10, "steps between rows of metrics.jsonl", kind="free", ge=1)
     valid_every: int = option(250, "steps between validations", kind="free", ge=1)
     checkpoint_every: int = option(1000, "steps between checkpoints", kind="free", ge=1)

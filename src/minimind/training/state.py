@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from minimind.errors import CheckpointError
+from minimind.errors import CheckpointError, why
 from minimind.training.optimizer import Optimizers
 
 __all__ = ["STATE", "load_training_state", "read_training_facts", "training_state_files"]
@@ -61,7 +61,7 @@ def load_training_state(folder: Path, model: nn.Module, optimizers: Optimizers) 
     try:
         tensors = load_file(folder / TENSORS)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{folder / TENSORS}: cannot be read: {error}; use an earlier checkpoint") from error
+        raise CheckpointError(f"{folder / TENSORS}: cannot be read: {why(error)}; use an earlier checkpoint") from error
     found = {key.rpartition("/")[0] for key in tensors}
     expected = {f"{part}/{name}" for part in optimizers.parts for name in _named(model, optimizers.parts[part])}
     # Before the first update that was not skipped, optimisers remember nothing at all.

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from minimind.errors import CheckpointError
+from minimind.errors import CheckpointError, why
 from minimind.lora import LoraConfig, add_lora, merge_lora
 from minimind.model import Transformer
 from minimind.storage.adapters import fingerprint, load_adapter, save_adapter
@@ -114,4 +114,6 @@ class TrainedModel:
             try:
                 self.head.load_state_dict(load_file(folder / HEAD))
             except (OSError, SafetensorError, RuntimeError) as error:
-                raise CheckpointError(f"{folder / HEAD}: cannot be used: {error}; use an earlier checkpoint") from error
+                raise CheckpointError(
+                    f"{folder / HEAD}: cannot be used: {why(error)}; use an earlier checkpoint"
+                ) from error

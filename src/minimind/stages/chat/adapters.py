@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from minimind.config import nearest
 from minimind.errors import ConfigError
 from minimind.lora import add_lora, has_lora, load_lora_weights, remove_lora
 from minimind.model import Transformer
 from minimind.storage.adapters import AdapterInfo, read_adapter, read_adapter_weights
 from minimind.storage.checkpoint import find_checkpoint
+from minimind.suggestions import nearest
 from minimind.text.tokenizer import Tokenizer
 
 __all__ = ["NO_ADAPTER", "Adapters"]

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
-from minimind.config import Config, nearest, option
+from minimind.config import Config, Device, option
 from minimind.errors import ConfigError, UserError
 from minimind.generation.sampling import Sampling
 from minimind.remote.endpoint import Endpoint
@@ -23,6 +23,7 @@ from minimind.stages.chat.local_answers import LocalAnswerer
 from minimind.stages.chat.remote_answers import RemoteAnswerer
 from minimind.stages.shared.typed_lines import typed_lines
 from minimind.storage.checkpoint import load_model
+from minimind.suggestions import nearest
 from minimind.terminal.screen import Screen
 from minimind.tools.builtin import TOOLS
 
@@ -52,7 +53,7 @@ class ChatConfig(Config):
     tools: list[str] = option([], f"Tools the model may call: {', '.join(TOOLS)}.")
     max_rounds: int = option(5, "How often the model may call tools in one turn.", ge=1)
     history: Path | None = option(None, "A file that keeps what you typed, for the arrow keys next time.")
-    device: Literal["auto", "cpu", "cuda"] = option("auto", "Where to compute.")
+    device: Device = option("auto", "Where to compute.")
     sampling: Sampling = option(Sampling(max_tokens=512), "How answers are drawn.")
 
 

@@ -10,9 +10,9 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
-from minimind.config import REQUIRED, Config, option
+from minimind.config import REQUIRED, Config, Device, option
 from minimind.errors import UserError
 from minimind.generation.sampling import Sampling
 from minimind.stages.generate.continuations import Continuation, Continuer
@@ -43,7 +43,7 @@ class GenerateConfig(Config):
     chat: bool = option(False, "Take each prompt as a user's question, as `minimind chat` does.")
     thinking: bool = option(False, "Let the model think before it answers a question.")
     batch_size: int = option(16, "Prompts computed at once.", ge=1)
-    device: Literal["auto", "cpu", "cuda"] = option("auto", "Where to compute.")
+    device: Device = option("auto", "Where to compute.")
     sampling: Sampling = option(Sampling(), "How tokens are drawn.")
 
 

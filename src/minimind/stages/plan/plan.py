@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from minimind.config import REQUIRED, Config, option
+from minimind.config import REQUIRED, Config, find_recipe, option
 from minimind.terminal.notes import note, say
 
 if TYPE_CHECKING:
@@ -49,11 +49,10 @@ def run(config: PlanConfig) -> None:
     from minimind.stages.plan.planned import read_planned_run, verb_of
     from minimind.stages.plan.probe import probe
 
-    planned = read_planned_run(
-        config.recipe, verb_of(config.recipe, config.verb), config.overrides, tokens=config.tokens
-    )
+    recipe = find_recipe(config.recipe)
+    planned = read_planned_run(recipe, verb_of(recipe, config.verb), config.overrides, tokens=config.tokens)
     planned.notes.extend(_busy())
-    note(f"{config.recipe}: {planned.verb}; probing this machine, which takes a few steps ...")
+    note(f"{recipe}: {planned.verb}; probing this machine, which takes a few steps ...")
     found = probe(
         planned.trained.model,
         planned.source,
