@@ -146,11 +146,18 @@ def _print_help(verb: str) -> None:
     for option in options(config_class):
         sections.setdefault(option.name.rpartition(".")[0], []).append(option)
     for section, members in sections.items():
+        # A section of options that is not in use without one of them must not look as if its defaults held.
         off = "  off unless one of its options is given" if members[0].section_off else ""
         console.print(Text.assemble((f"[{section}]" if section else "options", "bold"), (off, "dim")))
         console.print(_table(members, config_class.rest))
+    _print_end(console, VERBS[verb].examples)
+
+
+def _print_end(console: Any, examples: Iterable[str]) -> None:
+    from rich.text import Text
+
     console.print(Text("examples", style="bold"))
-    for example in VERBS[verb].examples:
+    for example in examples:
         console.print(Text(f"  {example}"), soft_wrap=True)
     console.print(
         Text(
