@@ -14,7 +14,16 @@ from minimind.generation.sampling import Sampling
 from minimind.model import Transformer
 from minimind.objectives.policy import LOSSES
 from minimind.rl.backends import InProcess
-from minimind.rl.figures import DROP_REASONS, drop_reason, figure_names, figures_of, gap_of, measure_pass, sum_figures
+from minimind.rl.figures import (
+    DROP_REASONS,
+    complaints,
+    drop_reason,
+    figure_names,
+    figures_of,
+    gap_of,
+    measure_pass,
+    sum_figures,
+)
 from minimind.rl.rewards import Reward, Rewards
 from minimind.rl.rollouts import Outcome, Rollout, RolloutSettings, Score, ToolResult
 from minimind.rl.sampler import RolloutSampler
@@ -80,6 +89,15 @@ def test_the_gap_is_over_sampled_ids_only() -> None:
     assert (total, weight) == (0.5, 2)
     total, weight = gap_of(torch.tensor([-9.0, -0.5]), rollout(weights=(0.0, 0.0, 1.0)))
     assert (total, weight) == (0.25, 1)
+
+
+def test_equal_rewards_and_answers_that_are_cut_are_worth_a_word() -> None:
+    assert not complaints({}) and not complaints({"equal_groups": 0.9, "ended": 0.6, "reward": 0.0})
+    [text] = complaints({"equal_groups": 1.0, "ended": 1.0, "reward": 0.25}).values()
+    assert "the same reward (0.25 on average)" in text
+    [text] = complaints({"ended": 0.25}).values()
+    assert text.startswith("75% of the answers were cut")
+    assert complaints({"ended": 1.0, "dropped_unfinished": 0.75}) == complaints({"ended": 0.25})
 
 
 # ---- pass rates

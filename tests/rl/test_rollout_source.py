@@ -303,6 +303,16 @@ def test_nothing_left_is_an_error_with_the_reasons(make_policy: MakePolicy, toke
         Training(make_policy(), tokenizer, reward=broken, context=5).step()
 
 
+def test_a_set_that_teaches_nothing_is_told_once_and_of_a_critic_never(
+    make_policy: MakePolicy, tokenizer: Tokenizer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for ppo in (False, True):
+        training = Training(make_policy(), tokenizer, reward=lambda outcome: 0.1, ppo=ppo, max_tokens=40)
+        for _ in range(2):
+            training.step()
+        assert capsys.readouterr().err.count("all answers to each prompt have the same reward (0.1") == (not ppo)
+
+
 # ---- iterations
 
 

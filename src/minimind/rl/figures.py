@@ -25,11 +25,13 @@ from minimind.rl.rewards import Rewards
 from minimind.rl.rollouts import Rollout, RolloutSettings
 from minimind.rl.sampler import RolloutSampler
 
-__all__ = ["Passes", "drop_reason", "figure_names", "figures_of", "gap_of", "measure_pass", "sum_figures"]
+__all__ = ["Passes", "complaints", "drop_reason", "figure_names", "figures_of", "gap_of", "measure_pass", "sum_figures"]
 
 Figures = Mapping[str, tuple[float, float]]
 
 NAMES = ("reward", "pass_rate", "answer_tokens", "ended", "tool_calls", "equal_groups", "dropped", "sampling_gap")
+# Where most answers are cut, their length decides the rewards and not what they say.
+MANY_CUT = 0.5
 # no_room: the prompt fills the context; unfinished: cut at max_tokens; the others are `Score.failure`.
 DROP_REASONS = ("no_room", "unfinished", "reward_raised", "reward_timed_out", "reward_not_finite")
 
@@ -73,6 +75,26 @@ def figures_of(rollout: Rollout, reason: str) -> dict[str, tuple[float, float]]:
         "ended": (float(outcome.finish_reason == "stop"), 1.0),
         "tool_calls": (float(len(outcome.tool_results)), 1.0),
     }
+
+
+def complaints(figures: Mapping[str, float]) -> dict[str, str]:
+    """What a person should be told about a set of rollouts, by the name of the figure that shows it.
+
+    figures: the means over all ranks
+    """
+    found = {}
+    if figures.get("equal_groups") == 1:
+        found["equal_groups"] = (
+            f"all answers to each prompt have the same reward ({figures['reward']:g} on average), so they teach "
+            "nothing; it takes prompts that are right at times, or a reward that tells answers apart"
+        )
+    is_cut = 1 - figures.get("ended", 1.0) + figures.get("dropped_unfinished", 0.0)
+    if is_cut >= MANY_CUT:
+        found["ended"] = (
+            f"{is_cut:.0%} of the answers were cut before their end; a larger rollout.max_tokens or data.context lets "
+            "the model finish, the reward length(max_tokens=...) makes it brief"
+        )
+    return found
 
 
 def gap_of(old_logprobs: Tensor, rollout: Rollout) -> tuple[float, float]:

@@ -6,6 +6,7 @@ micro-batches and precision that training uses: so the ratio of new to old polic
 Which prompts an iteration takes, and what is drawn for them, depends on the seed and the iteration, not on ranks.
 """
 
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +27,7 @@ from minimind.rl.experience import (
     merge_iterations,
     read_iteration,
 )
-from minimind.rl.figures import drop_reason, figure_names, sum_figures
+from minimind.rl.figures import complaints, drop_reason, figure_names, sum_figures
 from minimind.rl.rewards import Rewards
 from minimind.rl.rollouts import Rollout, RolloutSettings
 from minimind.rl.sampler import RolloutSampler
@@ -79,6 +80,7 @@ class RolloutSource(EpochSource):
         self.models, self.settings, self.world, self.traces = models, settings, world, traces
         self._iteration: Iteration | None = None
         self._batches: list[RolloutBatch] = []
+        self._told: set[str] = set()
 
     def describe(self) -> str:
         settings = self.settings
@@ -105,6 +107,7 @@ class RolloutSource(EpochSource):
     def accepts(self, figures: Mapping[str, float]) -> bool:
         """Not where the policy has moved past `kl_limit`: its rollouts are then too old to learn from."""
         limit = self.settings.kl_limit
+        self._tell(figures)
         is_too_far = limit > 0 and figures.get("approx_kl", 0.0) > limit
         if is_too_far and self._iteration is not None:
             self._iteration.is_over = True
@@ -150,6 +153,14 @@ class RolloutSource(EpochSource):
         seconds = (after - before for before, after in pairwise(clock))
         self.timings = dict(zip(("generation", "scoring", "logprobs"), seconds, strict=True))
         return rows
+
+    def _tell(self, figures: Mapping[str, float]) -> None:
+        """Say each complaint about the rollouts once, on one rank. A critic learns from equal rewards too."""
+        for name, text in complaints(figures).items():
+            is_news = name not in self._told and not (name == "equal_groups" and self.models.critic)
+            self._told.add(name)
+            if is_news and self.world.is_main and self._iteration is not None:
+                print(f"step {self._iteration.last_step + 1}: {text}", file=sys.stderr)
 
     @contextmanager
     def _together(self) -> Iterator[None]:
