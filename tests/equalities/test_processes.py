@@ -61,7 +61,7 @@ def options(folder: Path, verb: str, run: Path) -> dict[str, Any]:
             "train.batch_tokens": 160,
         }
     del common["run"]
-    chosen = policy_options(folder / "model", folder / "prompts.jsonl", run, **common)
+    chosen = policy_options(folder / "model", folder / "prompts.jsonl", run, **common, **{"data.context": 256})
     return {**chosen, "rollout.group": 1, "rollout.prompts": 9} if verb == "ppo" else chosen
 
 
