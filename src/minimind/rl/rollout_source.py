@@ -6,7 +6,6 @@ micro-batches and precision that training uses: so the ratio of new to old polic
 Which prompts an iteration takes, and what is drawn for them, depends on the seed and the iteration, not on ranks.
 """
 
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,6 +31,7 @@ from minimind.rl.rewards import Rewards
 from minimind.rl.rollouts import Rollout, RolloutSettings
 from minimind.rl.sampler import RolloutSampler
 from minimind.rl.traces import TraceWriter
+from minimind.terminal.notes import warn
 from minimind.training.distributed import World
 from minimind.training.epoch_source import EpochSource
 
@@ -160,7 +160,7 @@ class RolloutSource(EpochSource):
             is_news = name not in self._told and not (name == "equal_groups" and self.models.critic)
             self._told.add(name)
             if is_news and self.world.is_main and self._iteration is not None:
-                print(f"step {self._iteration.last_step + 1}: {text}", file=sys.stderr)
+                warn(f"step {self._iteration.last_step + 1}: {text}")
 
     @contextmanager
     def _together(self) -> Iterator[None]:
