@@ -1,4 +1,4 @@
-"""Tokens per second of generation: `minimind` against transformers' `generate`, at several batch sizes.
+"""Tokens per second with the weights of a model in training: `minimind` against transformers' `generate`.
 
 Both run the same random weights at the same shape in float32, greedily, from the same prompts, for a fixed number of
 new tokens (no id ends a row), prompt included in the time. They take turns in one process. transformers uses its
@@ -8,15 +8,17 @@ same work. Needs the package `transformers`.
 """
 
 import argparse
+import random
 from typing import Any
 
 import torch
 from common import make_parser, model_shape, print_machine, print_table, seconds_in_turn, start, transformers_model
 from torch import Tensor, nn
 
-from minimind.generation.generate import generate_ids
+from minimind.generation.completions import complete
 from minimind.generation.sampling import Sampling
 from minimind.model import ModelConfig, Transformer
+from minimind.text.tokenizer import Tokenizer
 
 __all__ = ["main"]
 
@@ -27,7 +29,7 @@ def main() -> None:
     print_machine()
     torch.manual_seed(0)
     model = _random_model(model_shape(arguments.shape, ModelConfig.vocab_size))
-    twin = _with_weights_of(model)
+    twin, tokenizer = _with_weights_of(model), _tokenizer(model.config.vocab_size)
     rows = []
     for batch in arguments.batches:
         prompts = torch.randint(model.config.vocab_size, (batch, arguments.prompt))
@@ -35,7 +37,8 @@ def main() -> None:
 
         def ours(prompts: Tensor = prompts, found: dict = found) -> None:
             sampling = Sampling(temperature=0.0, max_tokens=arguments.new)
-            found["ours"] = [row.ids for row in generate_ids(model, prompts.tolist(), sampling)]
+            completions = complete(model, tokenizer, prompts.tolist(), sampling, stop_ids=(), batch_size=len(prompts))
+            found["ours"] = [one.ids for one in completions]
 
         def theirs(prompts: Tensor = prompts, found: dict = found) -> None:
             found["theirs"] = _generate(twin, prompts, arguments.new)
@@ -77,6 +80,15 @@ def _with_weights_of(model: Transformer) -> Any:
     # No end of text: every row gets all its tokens.
     twin.generation_config.eos_token_id = None
     return twin
+
+
+def _tokenizer(size: int) -> Tokenizer:
+    """As many ids as the model has, of no meaning."""
+    letters = random.Random(0)
+    words = ("".join(letters.choices("abcdefghijklmnop", k=6)) for _ in range(4 * size))
+    tokenizer = Tokenizer.train([" ".join(words)], size)
+    assert tokenizer.vocab_size == size, f"expected {size} ids, got {tokenizer.vocab_size}"
+    return tokenizer
 
 
 @torch.inference_mode()

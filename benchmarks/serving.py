@@ -2,7 +2,8 @@
 
 The first table is `generation.py`'s, with the engine in place of the plain loop: the same random weights in float32,
 greedy, the same prompts, a fixed number of new tokens, prompts included in the time, taking turns in one process.
-transformers gets its requests as one padded batch, the engine as so many requests. The second table asks the same of
+transformers gets its requests as one padded batch, the engine as so many requests; "live" is the engine with the pass
+that training samples with, through the model's own modules. The second table asks the same of
 `minimind serve` over HTTP on this machine, streamed, and says what share of the engine's speed is lost. The third says
 how much memory a stream takes. Needs `transformers`, `fastapi`, `uvicorn`.
 """
@@ -13,7 +14,6 @@ import copy
 import itertools
 import json
 import os
-import random
 import re
 import socket
 import subprocess
@@ -25,16 +25,18 @@ from contextlib import contextmanager
 
 import torch
 from common import make_parser, model_shape, peak_megabytes, print_machine, print_table, seconds_in_turn, start
-from generation import _generate, _random_model, _with_weights_of
+from generation import _generate, _random_model, _tokenizer, _with_weights_of
 from torch import Tensor
 
 from minimind.generation.engine import Engine
+from minimind.generation.live_forward import LiveForward
+from minimind.generation.packed_weights import evaluating
 from minimind.generation.precision import PRECISIONS
 from minimind.generation.request import Request
 from minimind.generation.sampling import Sampling
 from minimind.model import ModelConfig, Transformer
 from minimind.storage.checkpoint import save_checkpoint
-from minimind.text.tokenizer import RESERVED, Tokenizer
+from minimind.text.tokenizer import RESERVED
 
 __all__ = ["main"]
 
@@ -67,19 +69,21 @@ def _parse() -> argparse.Namespace:
 def _compare_engines(arguments: argparse.Namespace, model: Transformer) -> None:
     twin = _with_weights_of(model)
     engines = {name: _warm(_engine(model, name), arguments) for name in PRECISIONS}
+    live = _warm(Engine(model, _tokenizer(model.config.vocab_size), capacity=1024, forward=LiveForward), arguments)
     rows = []
     for batch in arguments.batches:
         prompts = torch.randint(model.config.vocab_size, (batch, arguments.prompt))
         sides = {"transformers": lambda p=prompts: _generate(twin, p, arguments.new)}
         for name, engine in engines.items():
             sides[name] = lambda p=prompts, e=engine: _answer(e, p, arguments.new)
+        sides["live"] = lambda p=prompts: _answer_live(model, live, p, arguments.new)
         seconds = seconds_in_turn(sides, arguments.turns)
         speeds = {name: batch * arguments.new / taken for name, taken in seconds.items()}
         ratio = speeds["fp32"] / speeds["transformers"]
         rows.append((f"{batch} requests", *(speeds[name] for name in sides), ratio))
     print_table(
         f"new tokens/s, {arguments.shape} shape, prompts of {arguments.prompt}, {arguments.new} new tokens",
-        ("", "transformers", *(f"engine {name}" for name in PRECISIONS), "fp32 ratio"),
+        ("", "transformers", *(f"engine {name}" for name in PRECISIONS), "live fp32", "fp32 ratio"),
         rows,
     )
 
@@ -146,15 +150,6 @@ def _warm(engine: Engine, arguments: argparse.Namespace) -> Engine:
     return engine
 
 
-def _tokenizer(size: int) -> Tokenizer:
-    """As many ids as the model has, of no meaning."""
-    letters = random.Random(0)
-    words = ("".join(letters.choices("abcdefghijklmnop", k=6)) for _ in range(4 * size))
-    tokenizer = Tokenizer.train([" ".join(words)], size)
-    assert tokenizer.vocab_size == size, f"expected {size} ids, got {tokenizer.vocab_size}"
-    return tokenizer
-
-
 def _answer(engine: Engine, prompts: Tensor, new: int) -> int:
     """All prompts at once; the number of tokens drawn."""
     sampling = Sampling(temperature=0.0, max_tokens=new)
@@ -163,6 +158,11 @@ def _answer(engine: Engine, prompts: Tensor, new: int) -> int:
     for prompt in prompts.tolist():
         engine.submit(Request(prompt=[first, *prompt[1:]], sampling=sampling))
     return sum(event.id is not None for event in engine.run())
+
+
+def _answer_live(model: Transformer, engine: Engine, prompts: Tensor, new: int) -> int:
+    with evaluating(model):
+        return _answer(engine, prompts, new)
 
 
 def _ask_all(port: int, prompts: Tensor, new: int) -> None:

@@ -47,8 +47,9 @@ BOOK = {
     "objectives/cross_entropy": "",
     "data/loader": "training/epoch_source",
     "text/tokenizer": "text/vocabulary text/foreign",
-    "text/conversation": "text/chat_template text/messages",
-    "generation/generate": "generation/cache generation/packed_weights generation/sampling",
+    "text/conversation": "text/answers text/chat_template text/messages",
+    "generation/generate": "generation/cache generation/packed_weights generation/request generation/sampler "
+    "generation/sampling generation/text_stream",
     "storage/checkpoint": "storage/adapters storage/config_json storage/folder storage/tensor_files storage/verify "
     "text/chat_template",
 }

@@ -97,7 +97,7 @@ def test_preparation_is_timed_and_weighed_on_every_side(run: Run, data: Path) ->
 def test_serving_is_timed_in_the_engine_and_over_http(run: Run) -> None:
     printed = run("serving", "--shape=tiny", "--batches", "2", "--prompt=4", "--new=4", "--turns=1")
     [engines, http] = [line.split()[2:] for line in printed.splitlines() if line.startswith("2 requests")]
-    assert len(engines) == 5 and len(http) == 3
+    assert len(engines) == 6 and len(http) == 3
     assert all(float(figure.replace(",", "")) > 0 for figure in (*engines, *http[:2]))
     assert "MB for a stream of 8 tokens" in printed
 

@@ -1,4 +1,4 @@
-"""What the engine promises: the same text alone and among others, and that of `generate_ids`."""
+"""What the engine promises: the same text alone and among others, and that of the reference."""
 
 import random
 from collections import defaultdict
@@ -10,13 +10,15 @@ import pytest
 import torch
 
 from minimind.errors import UserError
+from minimind.generation.completions import complete
 from minimind.generation.engine import Engine
-from minimind.generation.generate import complete, generate_ids
+from minimind.generation.generate import draw_ids
 from minimind.generation.request import Event, QueueFull, Request
 from minimind.generation.sampling import Sampling
 from minimind.model import Transformer
 from minimind.serve.problems import Problem
 from minimind.serve.replies import TextChoice
+from minimind.text.answers import AnswerStart, join
 from minimind.text.tokenizer import Tokenizer
 
 GREEDY = Sampling(temperature=0, max_tokens=20)
@@ -37,6 +39,12 @@ def answers(engine: Engine, requests: Sequence[Request]) -> list[list[Event]]:
     return [events[number] for number in numbers]
 
 
+def alone(model: Transformer, request: Request, num_ids: int) -> list[int]:
+    """What the reference says."""
+    sampling, number = request.sampling, request.stream
+    return [one.id for one in draw_ids(model, request.prompt, sampling, number=number, num_ids=num_ids)]
+
+
 def ids(events: Sequence[Event]) -> list[int]:
     return [event.id for event in events if event.id is not None]
 
@@ -45,12 +53,11 @@ def ids(events: Sequence[Event]) -> list[int]:
 def test_a_request_says_the_same_alone_and_among_32_others(
     model: Transformer, tokenizer: Tokenizer, sampling: Sampling
 ) -> None:
-    """Five slots for 33 requests, so that they come and go; and the words are those of `generate_ids`."""
+    """Five slots for 33 requests, so that they come and go; and the words are those of the reference."""
     asked = [Request(prompt=p, sampling=sampling, stream=n) for n, p in enumerate(prompts(33))]
     together = answers(Engine(model, tokenizer, max_rows=5, prefill_tokens=24), asked)
     for request, events in zip(asked, together, strict=True):
-        alone = generate_ids(model, [request.prompt], sampling, streams=[request.stream], num_ids=tokenizer.vocab_size)
-        assert ids(events) == alone[0].ids
+        assert ids(events) == alone(model, request, tokenizer.vocab_size)
     assert all(events[-1].finish_reason == "length" for events in together)
 
 
@@ -58,10 +65,7 @@ def test_greedy_and_sampled_requests_share_a_step(model: Transformer, tokenizer:
     asked = [Request(prompt=p, sampling=(GREEDY, WILD)[n % 2], stream=n) for n, p in enumerate(prompts(9))]
     together = answers(Engine(model, tokenizer), asked)
     for request, events in zip(asked, together, strict=True):
-        alone = generate_ids(
-            model, [request.prompt], request.sampling, streams=[request.stream], num_ids=tokenizer.vocab_size
-        )
-        assert ids(events) == alone[0].ids
+        assert ids(events) == alone(model, request, tokenizer.vocab_size)
 
 
 def test_stop_ids_and_stop_strings_end_a_text_as_in_generation(model: Transformer, tokenizer: Tokenizer) -> None:
@@ -86,7 +90,7 @@ def test_a_second_turn_computes_only_what_is_new(model: Transformer, tokenizer: 
     # The last id that was drawn was never computed.
     assert engine.counters.num_computed - computed == 3 + 19
     assert engine.counters.num_reused == len(second) - 3
-    assert found == generate_ids(model, [second], GREEDY, num_ids=tokenizer.vocab_size)[0].ids
+    assert found == alone(model, Request(prompt=second, sampling=GREEDY), tokenizer.vocab_size)
 
 
 def test_a_prompt_in_use_by_another_is_copied(model: Transformer, tokenizer: Tokenizer) -> None:
@@ -94,9 +98,10 @@ def test_a_prompt_in_use_by_another_is_copied(model: Transformer, tokenizer: Tok
     shared = [1, *range(50, 90)]
     engine.submit(Request(prompt=[*shared, 7], sampling=GREEDY))
     engine.step()
-    found = answers(engine, [Request(prompt=[*shared, 8], sampling=GREEDY)])[0]
+    request = Request(prompt=[*shared, 8], sampling=GREEDY)
+    found = answers(engine, [request])[0]
     assert engine.counters.num_reused == len(shared)
-    assert ids(found) == generate_ids(model, [[*shared, 8]], GREEDY, num_ids=tokenizer.vocab_size)[0].ids
+    assert ids(found) == alone(model, request, tokenizer.vocab_size)
 
 
 def test_a_long_prompt_does_not_stall_the_others(model: Transformer, tokenizer: Tokenizer) -> None:
@@ -265,11 +270,21 @@ def test_biases_and_penalties_change_what_is_said(model: Transformer, tokenizer:
 
 def test_marks_are_told_apart_from_text_that_spells_them(model: Transformer, tokenizer: Tokenizer) -> None:
     mark = tokenizer.control("</think>")
+    request = Request(prompt=[1, 50], sampling=GREEDY, answer=AnswerStart.of(tokenizer), logit_bias={mark: 1000.0})
+    [events] = answers(Engine(model, tokenizer), [request])
+    assert [(delta.text, delta.hidden) for event in events for delta in event.deltas] == [("", "</think>")] * 20
+
+
+def test_who_cancels_an_answer_is_told_what_was_held_back(model: Transformer, tokenizer: Tokenizer) -> None:
+    hello = tokenizer.encode("hello")
+    sampling = Sampling(temperature=0, stop=("hellos",))
     engine = Engine(model, tokenizer)
-    request = Request(prompt=[1, 50], sampling=GREEDY, marks=frozenset([mark]), logit_bias={mark: 1000.0})
-    [events] = answers(engine, [request])
-    assert [event.mark for event in events] == [mark] * 20
-    assert "".join(event.text for event in events) == ""
+    request = Request(prompt=[1], sampling=sampling, answer=AnswerStart.of(tokenizer), logit_bias={hello[0]: 1000.0})
+    number = engine.submit(request)
+    told = engine.step()
+    engine.cancel(number)
+    told += engine.run()
+    assert join(delta for event in told for delta in event.deltas).content == tokenizer.decode(hello[:1])
 
 
 def test_the_engine_survives_a_pass_that_fails(

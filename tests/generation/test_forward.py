@@ -6,9 +6,11 @@ import pytest
 import torch
 from tests.tiny import random_model
 
-from minimind.generation.forward import Forward, NewTokens, _parts
+from minimind.generation.forward import Forward
+from minimind.generation.live_forward import LiveForward
+from minimind.generation.slot_attention import NewTokens
 from minimind.generation.slots import Slots
-from minimind.model import Transformer
+from minimind.lora import LoraConfig, add_lora
 
 EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
 YARN = {"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}}
@@ -31,11 +33,14 @@ LLAMA_3 = {
 @pytest.mark.parametrize(
     "changes", [{}, EXPERTS, YARN, LLAMA, LLAMA_3], ids=["dense", "experts", "yarn", "llama", "llama 3"]
 )
-def test_mixed_passes_have_the_logits_of_whole_texts(changes: dict[str, Any]) -> None:
+@pytest.mark.parametrize("make", [Forward, LiveForward])
+def test_mixed_passes_have_the_logits_of_whole_texts(
+    changes: dict[str, Any], make: type[Forward] | type[LiveForward]
+) -> None:
     """Slots 0, 1 and 4 answer, with lengths far apart; slots 2 and 3 are read in pieces meanwhile."""
     model = random_model(**changes)
     slots = Slots(model.config, 5, 256)
-    forward = Forward(model, slots)
+    forward = make(model, slots)
     sizes = {0: 250, 1: 9, 4: 20, 2: 30, 3: 12}
     generator = torch.Generator().manual_seed(1)
     texts = {slot: torch.randint(0, 300, (size,), generator=generator).tolist() for slot, size in sizes.items()}
@@ -59,12 +64,12 @@ def test_mixed_passes_have_the_logits_of_whole_texts(changes: dict[str, Any]) ->
 
 
 @torch.no_grad()
-def test_neighbours_of_like_length_attend_in_one_product(model: Transformer) -> None:
-    chunks = [NewTokens(slot, [1]) for slot in (0, 1, 2, 4, 5)]
-    spans, pieces = _parts(chunks, [10, 12, 3000, 0, 2990, 2995], torch.device("cpu"))
-    assert [(span.first, span.last, span.slot, span.longest) for span in spans] == [
-        (0, 2, 0, 13),
-        (2, 3, 2, 3001),
-        (3, 5, 4, 2996),
-    ]
-    assert pieces == []
+def test_an_adapter_beside_the_layers_counts() -> None:
+    model, prompt = random_model(), [1, *range(60, 80)]
+    add_lora(model, LoraConfig(rank=2), seed=0)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            parameter.normal_(std=0.3, generator=torch.Generator().manual_seed(len(name)))
+    forward = Forward(model, Slots(model.config, 1, 64))
+    found = forward.logits(forward([NewTokens(0, prompt)]))
+    torch.testing.assert_close(found, model(torch.tensor([prompt]))[0], atol=1e-4, rtol=1e-4)

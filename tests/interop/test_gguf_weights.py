@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from minimind.errors import CheckpointError
-from minimind.generation.generate import complete
+from minimind.generation.completions import complete
 from minimind.generation.sampling import Sampling
 from minimind.interop.gguf_weights import load_gguf
 from minimind.model import Transformer

@@ -15,7 +15,7 @@ from tests.interop.hostile_lines import hostile_lines
 from tests.interop.tiny_models import SHAPES, tiny_model, trained_model
 
 from minimind.errors import CheckpointError
-from minimind.generation.generate import complete
+from minimind.generation.completions import complete
 from minimind.generation.sampling import Sampling
 from minimind.interop.gguf_file import GgufFile
 from minimind.interop.gguf_weights import load_gguf

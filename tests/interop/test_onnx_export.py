@@ -11,7 +11,7 @@ import pytest
 from tests.interop.tiny_models import SHAPES, tiny_model, trained_model
 
 from minimind.errors import CheckpointError, ConfigError
-from minimind.generation.generate import complete
+from minimind.generation.completions import complete
 from minimind.generation.sampling import Sampling
 from minimind.interop.onnx_export import OnnxModel, export_onnx, require_same_logits
 from minimind.interop.onnx_graph import build_onnx

@@ -52,8 +52,10 @@ def test_reasoning_and_tool_calls_are_read(server: ScriptedServer) -> None:
 
 
 def test_an_answer_that_was_cut_is_not_whole(server: ScriptedServer) -> None:
-    server.say(whole({"role": "assistant", "content": "Once upon"}, "length"))
-    assert not endpoint(server).answer(QUESTION, [], Sampling()).is_whole
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"x": [1'}}
+    for message in ({"content": "Once upon"}, {"content": None, "tool_calls": [call]}):
+        server.say(whole({"role": "assistant", **message}, "length"))
+        assert not endpoint(server).answer(QUESTION, [], Sampling()).is_whole
 
 
 @pytest.mark.parametrize(

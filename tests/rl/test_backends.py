@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from minimind.errors import TrainingError
-from minimind.generation.generate import generate_ids
+from minimind.generation.completions import complete
+from minimind.generation.generate import draw_ids
 from minimind.generation.sampling import Sampling
 from minimind.model import Transformer
 from minimind.rl.backends import InProcess, ServerBackend
@@ -35,11 +36,10 @@ def test_answers_do_not_depend_on_the_batch_and_come_back_in_order(
     model = make_policy()
     found = InProcess(model, tokenizer, batch_size).generate(PROMPTS, SAMPLING, STREAMS)
     for prompt, stream, completion in zip(PROMPTS, STREAMS, found, strict=True):
-        [alone] = generate_ids(
-            model, [prompt], SAMPLING, stop_ids={0, 2}, streams=[stream], num_ids=tokenizer.vocab_size
-        )
-        assert completion.ids == alone.ids
-        assert completion.logprobs == pytest.approx(alone.logprobs, abs=1e-4)
+        num_ids = tokenizer.vocab_size
+        alone = [*draw_ids(model, prompt, SAMPLING, stop_ids={0, 2}, number=stream, num_ids=num_ids)]
+        assert completion.ids == [one.id for one in alone]
+        assert completion.logprobs == pytest.approx([one.logprob for one in alone], abs=1e-4)
 
 
 def test_the_precision_of_the_run_is_that_of_sampling(make_policy: MakePolicy, tokenizer: Tokenizer) -> None:
@@ -98,8 +98,7 @@ class Served:
 
     def complete(self, prompt: list[int], seed: int, room: int) -> Any:
         sampling = Sampling(temperature=1.0, top_p=1.0, max_tokens=room)
-        num_ids = self.tokenizer.vocab_size
-        return generate_ids(self.model, [prompt], sampling, stop_ids={0, 2}, streams=[seed], num_ids=num_ids)[0]
+        return complete(self.model, self.tokenizer, [prompt], sampling, stop_ids={0, 2}, streams=[seed])[0]
 
 
 @pytest.fixture

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from minimind.data.prompts import Prompt
 from minimind.rl.rollouts import Outcome, ToolResult
 from minimind.rl.rules import RULES, exact, length, number, repetition, tool_success, well_formed
-from minimind.text.conversation import Message, ToolCall, parse_answer
-from minimind.text.tokenizer import RESERVED
+from minimind.text.conversation import Message, ToolCall, parse_answer_ids
+from minimind.text.tokenizer import RESERVED, Tokenizer
+
+TOKENIZER = Tokenizer.train([], 292)
 
 
 def outcome(
@@ -20,7 +22,8 @@ def outcome(
 ) -> Outcome:
     """An answer as a policy wrote it behind its prompt."""
     prompt = Prompt((Message("user", "?"),), gt=gt, thinking=thinking)
-    return Outcome(prompt, (parse_answer(text, thinking),), finish_reason, num_tokens, **more)
+    answer = parse_answer_ids(TOKENIZER.encode_with_control(text), TOKENIZER, thinking)
+    return Outcome(prompt, (answer,), finish_reason, num_tokens, **more)
 
 
 def test_a_number_is_right_when_it_is_the_last_one() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minimind.data.prompts import Prompt
-from minimind.generation.generate import Completion
+from minimind.generation.completions import Completion
 from minimind.generation.sampling import Sampling
 from minimind.model import Transformer
 from minimind.rl.backends import InProcess

@@ -7,10 +7,10 @@ import pytest
 
 from minimind.generation.grammar import Guided
 from minimind.generation.sampling import Sampling
-from minimind.serve.ask import chat_ask, completion_requests
+from minimind.serve.ask import chat_requests, completion_requests
 from minimind.serve.problems import Problem
 from minimind.serve.schema import ChatBody, CompletionBody
-from minimind.text.conversation import Conversation, render_prompt
+from minimind.text.conversation import Conversation, Message, render_prompt
 from minimind.text.tokenizer import Tokenizer
 
 DEFAULTS = Sampling(temperature=0.5, top_k=7, max_tokens=99)
@@ -30,23 +30,40 @@ ROW: dict[str, Any] = {
 def test_a_chat_is_rendered_as_in_training(tokenizer: Tokenizer, tools: list[Any], thinking: bool) -> None:
     options = {"chat_template_kwargs": {"enable_thinking": thinking}}
     body = ChatBody.model_validate({"model": "m", **ROW, **options} | ({"tools": tools} if tools else {}))
-    ask = chat_ask(body, tokenizer, DEFAULTS, 10_000)
+    [request] = chat_requests(body, tokenizer, DEFAULTS, 10_000)
     conversation = Conversation.parse(ROW, "row")
-    assert ask.requests[0].prompt == render_prompt(conversation.messages, tools, tokenizer, thinking)
-    assert ask.thinking is thinking and len(ask.marks) == (4 if tools else 2)
-    assert ask.requests[0].part == ("reasoning" if thinking else "content")
+    assert request.prompt == render_prompt(conversation.messages, tools, tokenizer, thinking)
+    assert request.answer is not None and request.answer.part == ("reasoning" if thinking else "content")
+    # Where nothing is on offer, nothing can be called, and nobody is shown the marks of a call.
+    marks = {tokenizer.control("<tool_call>"), tokenizer.control("</tool_call>")}
+    assert request.barred == (set() if tools else marks)
+
+
+@pytest.mark.parametrize(
+    ("said", "reasoning"), [("write </think> to end it", ""), ("<think>\na\n</think>\n\nb </think>", "a")]
+)
+@pytest.mark.parametrize("as_parts", [False, True])
+def test_an_answer_that_mentions_a_tag_stays_whole(
+    tokenizer: Tokenizer, said: str, reasoning: str, as_parts: bool
+) -> None:
+    content = [{"type": "text", "text": said}] if as_parts else said
+    messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": content}]
+    body = ChatBody.model_validate({"model": "m", "messages": messages})
+    [request] = chat_requests(body, tokenizer, DEFAULTS, 10_000)
+    answer = Message("assistant", "b </think>" if reasoning else said, reasoning)
+    assert request.prompt == render_prompt([Message("user", "a"), answer], (), tokenizer)
 
 
 def test_a_call_that_is_forced_is_open_from_the_start(tokenizer: Tokenizer) -> None:
     body = ChatBody.model_validate({"model": "m", **ROW, "tools": TOOLS, "tool_choice": "required"})
-    [request] = chat_ask(body, tokenizer, DEFAULTS, 10_000).requests
-    assert request.part == "call"
+    [request] = chat_requests(body, tokenizer, DEFAULTS, 10_000)
+    assert request.answer is not None and request.answer.part == "call"
 
 
 def asked(tokenizer: Tokenizer, messages: list[dict[str, Any]], **fields: Any) -> str:
     """The prompt, as text."""
     body = ChatBody.model_validate({"model": "m", "messages": messages, **fields})
-    return tokenizer.decode(chat_ask(body, tokenizer, DEFAULTS, 10_000).requests[0].prompt)
+    return tokenizer.decode(chat_requests(body, tokenizer, DEFAULTS, 10_000)[0].prompt)
 
 
 HELLO = {"role": "user", "content": "hello"}
@@ -70,25 +87,22 @@ def test_a_tools_result_may_be_an_object_with_nulls(tokenizer: Tokenizer) -> Non
     assert '{"town": null, "degrees": 3}' in asked(tokenizer, [HELLO, result])
 
 
-def test_an_answer_that_mentions_a_tag_stays_whole(tokenizer: Tokenizer) -> None:
-    said = "close it with </think> and go on"
-    assert f"\n\n{said}<|im_end|>" in asked(tokenizer, [HELLO, {"role": "assistant", "content": said}, HELLO])
-
-
 @pytest.mark.parametrize(("effort", "thinks"), [(None, False), ("none", False), ("minimal", False), ("low", True)])
 def test_an_effort_of_reasoning_is_the_switch_of_thinking(tokenizer: Tokenizer, effort: str, thinks: bool) -> None:
     body = ChatBody.model_validate({"model": "m", "messages": [HELLO], "reasoning_effort": effort})
-    assert chat_ask(body, tokenizer, DEFAULTS, 10_000).thinking is thinks
+    [request] = chat_requests(body, tokenizer, DEFAULTS, 10_000)
+    assert request.answer is not None and (request.answer.part == "reasoning") is thinks
     off = {"reasoning_effort": "high", "chat_template_kwargs": {"enable_thinking": False}}
-    assert not chat_ask(
+    [request] = chat_requests(
         ChatBody.model_validate({"model": "m", "messages": [HELLO], **off}), tokenizer, DEFAULTS, 99
-    ).thinking
+    )
+    assert request.answer is not None and request.answer.part == "content"
 
 
 def guided(tokenizer: Tokenizer, **given: Any) -> Guided:
     """An answer under the form that a body with tools asks for."""
     body = ChatBody.model_validate({"model": "m", **ROW, "tools": TOOLS, **given})
-    guide = chat_ask(body, tokenizer, DEFAULTS, 10_000).requests[0].guide
+    guide = chat_requests(body, tokenizer, DEFAULTS, 10_000)[0].guide
     assert guide is not None
     return guide.begin()
 
@@ -138,7 +152,7 @@ def test_a_prompt_leaves_room_for_a_token_and_is_never_cut(tokenizer: Tokenizer,
     if fits:
         assert len(completion_requests(body, tokenizer, DEFAULTS, 100)[0].prompt) == size
         return
-    with pytest.raises(Problem, match="length is 100 tokens, and the prompt has 100") as caught:
+    with pytest.raises(Problem, match="length is 100 tokens: the prompt has 100") as caught:
         completion_requests(body, tokenizer, DEFAULTS, 100)
     assert caught.value.code == "context_length_exceeded"
 

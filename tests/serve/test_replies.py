@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from minimind.generation.request import Event, Request, TokenScore
-from minimind.generation.row import RunningRequest
+from minimind.generation.running import RunningRequest
+from minimind.generation.sampler import Drawn
 from minimind.generation.sampling import Sampling
-from minimind.serve.ask import chat_ask
+from minimind.serve.ask import chat_requests
 from minimind.serve.replies import DONE, ChatChoice, Envelope, TextChoice, chunk, usage
 from minimind.serve.schema import ChatBody
 from minimind.text.tokenizer import Tokenizer
@@ -37,6 +38,45 @@ def test_parts_of_characters_are_spelled_as_bytes(tokenizer: Tokenizer) -> None:
 
 
 CALL = '<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>'
+TOOL = {"type": "function", "function": {"name": "f"}}
+
+
+def answered(tokenizer: Tokenizer, ids: list[int], **given: Any) -> tuple[ChatChoice, list[dict[str, Any]]]:
+    """The choice and the pieces it was told in, when the model says these ids."""
+    body = ChatBody.model_validate({"model": "m", "messages": [{"role": "user", "content": "a"}], **given})
+    [request] = chat_requests(body, tokenizer, Sampling(), 10_000)
+    choice, running = ChatChoice(request, tokenizer, 0), RunningRequest(0, request, tokenizer, 10_000)
+    told = [one for index in ids for one in choice.push([running.take(Drawn(index, 0.0), ())])]
+    return choice, told
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ('\n{"name": "f", "arguments": {"x": [1', ("f", '{"x": [1')),
+        ('\n{"name": "f", "arguments": {}}', ("f", "{}")),
+        ('\n{"na', None),
+    ],
+)
+@pytest.mark.parametrize("forced", [False, True])
+def test_a_call_that_is_cut_has_the_arguments_so_far_and_no_markup(
+    tokenizer: Tokenizer, said: str, expected: tuple[str, str] | None, forced: bool
+) -> None:
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+    ids, given = tokenizer.encode_with_control(f"hi<tool_call>{said}"), {}
+    if forced:
+        # What the prompt writes of the call is not said again.
+        ids = tokenizer.encode(said.removeprefix('\n{"name":') if expected else ' "')
+        given = {"tool_choice": "required"}
+    choice, told = answered(tokenizer, ids, tools=[tool], max_tokens=len(ids), **given)
+    whole = choice.whole()
+    assert whole["finish_reason"] == "length" == told[-1]["finish_reason"]
+    calls = [call["function"] for call in whole["message"].get("tool_calls", ())]
+    assert [(call["name"], call["arguments"]) for call in calls] == ([expected] if expected else [])
+    text = whole["message"]["content"] or ""
+    assert text == "".join(one["delta"].get("content", "") for one in told) == ("" if forced else "hi")
+    pieces = [call["function"] for one in told for call in one["delta"].get("tool_calls", ())]
+    assert "".join(piece["arguments"] for piece in pieces) == (expected[1] if expected else "")
 
 
 @pytest.mark.parametrize(
@@ -51,11 +91,7 @@ def test_an_answer_that_was_cut_says_so_even_behind_a_whole_call(
     tokenizer: Tokenizer, said: str, reason: str, num_calls: int
 ) -> None:
     ids = tokenizer.encode_with_control(said)
-    tool = {"type": "function", "function": {"name": "f"}}
-    given: dict[str, Any] = {"messages": [{"role": "user", "content": "a"}], "tools": [tool], "max_tokens": len(ids)}
-    ask = chat_ask(ChatBody.model_validate({"model": "m", **given}), tokenizer, Sampling(), 10_000)
-    choice, row = ChatChoice(ask, tokenizer, 0), RunningRequest(0, ask.requests[0], tokenizer, 10_000)
-    choice.push([row.take(index, ()) for index in ids])
+    choice, _ = answered(tokenizer, ids, tools=[TOOL], max_tokens=len(ids))
     assert choice.whole()["finish_reason"] == reason
     assert len(choice.whole()["message"].get("tool_calls", ())) == num_calls
 
@@ -70,7 +106,7 @@ def test_each_token_is_where_the_text_has_it(tokenizer: Tokenizer, echo: bool) -
     choice = TextChoice(tokenizer, 0, echo=prompt if echo else None, num_added=1, has_scores=True)
     if echo:
         choice.push([Event(0, scores=[TokenScore(index, -1.0, ()) for index in prompt])])
-    choice.push([row.take(index, [TokenScore(index, -1.0, ())]) for index in drawn])
+    choice.push([row.take(Drawn(index, -1.0), [TokenScore(index, -1.0, ())]) for index in drawn])
     text, scores = choice.whole()["text"], choice.whole()["logprobs"]
     assert text == ("hello<|im_start|>" if echo else "") + "there你"
     places = dict(zip(scores["tokens"], scores["text_offset"], strict=True))

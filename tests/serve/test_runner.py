@@ -5,7 +5,7 @@ import asyncio
 from tests.serve.tiny_server import make_engine, wait_for
 from tests.tiny import TOKENIZER, random_model
 
-from minimind.generation.generate import generate_ids
+from minimind.generation.generate import draw_ids
 from minimind.generation.request import Request
 from minimind.generation.sampling import Sampling
 from minimind.serve.runner import Runner
@@ -27,8 +27,8 @@ def test_many_streams_at_once_each_get_what_they_asked_for() -> None:
     runner.start()
     found = asyncio.run(ask_all())
     runner.stop()
-    num_ids = TOKENIZER.vocab_size
-    assert found == [one.ids for one in generate_ids(random_model(), prompts, GREEDY, num_ids=num_ids)]
+    alone = [draw_ids(random_model(), prompt, GREEDY, num_ids=TOKENIZER.vocab_size) for prompt in prompts]
+    assert found == [[one.id for one in some] for some in alone]
     assert runner.num_open == 0
 
 

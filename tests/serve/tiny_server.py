@@ -12,8 +12,8 @@ import uvicorn
 from tests.tiny import SHAPE, TOKENIZER, random_model
 
 from minimind.generation.engine import Engine
-from minimind.generation.forward import NewTokens
 from minimind.generation.sampling import Sampling
+from minimind.generation.slot_attention import NewTokens
 from minimind.serve.api import Service
 from minimind.serve.app import build_app, make_server
 from minimind.serve.guard import Policy

@@ -10,7 +10,7 @@ import torch
 
 from minimind.cli import main
 from minimind.data.prepare import PrepareOptions, prepare
-from minimind.generation.generate import complete
+from minimind.generation.completions import complete
 from minimind.generation.sampling import Sampling
 from minimind.model import ModelConfig, Transformer
 from minimind.storage.checkpoint import load_model, save_checkpoint

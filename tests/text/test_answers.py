@@ -1,18 +1,18 @@
-"""An answer reads the same in any pieces, and as `parse_answer_ids` reads it whole."""
+"""An answer reads the same in any pieces, markup is never shown, and nothing that was said is lost."""
 
+import json
 import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minimind.generation.request import Event
-from minimind.text.answers import AnswerReader, Delta, answer_marks, join
-from minimind.text.conversation import Message, ToolCall, parse_answer_ids, render_prompt
+from minimind.text.answers import HERMES, AnswerFormat, AnswerReader, AnswerStart, CutCall, Delta, join
+from minimind.text.conversation import Message, ToolCall, parse_answer_ids
 from minimind.text.tokenizer import StreamDecoder, Tokenizer
 
 TOKENIZER = Tokenizer.train(["hello world, hello there"], 300)
-MARKS = answer_marks(TOKENIZER, tools=True)
+MARKS = HERMES.marks(TOKENIZER)
 PIECES = [
     "<think>",
     "</think>",
@@ -26,13 +26,17 @@ PIECES = [
 ]
 
 
-def read(ids: list[int], *, thinking: bool = False) -> tuple[Message, list[Delta]]:
-    reader, decoder, deltas = AnswerReader(MARKS, thinking=thinking), StreamDecoder(TOKENIZER), []
+def read(ids: list[int], *, thinking: bool = False, opened: str = "") -> tuple[Message, list[Delta]]:
+    start = AnswerStart.of(TOKENIZER, thinking=thinking, opened=opened)
+    reader, decoder, deltas = AnswerReader(start), StreamDecoder(TOKENIZER), []
     for index in ids:
-        mark = index if index in MARKS else None
-        deltas += reader.push("" if mark else decoder.push(index), mark)
+        deltas += reader.push("", MARKS[index]) if index in MARKS else reader.push(decoder.push(index))
     deltas += reader.finish()
     return join(deltas), deltas
+
+
+def shown(deltas: list[Delta]) -> str:
+    return "".join(delta.text for delta in deltas)
 
 
 @pytest.mark.parametrize(
@@ -77,17 +81,66 @@ def test_tags_that_are_only_spelled_stay_text() -> None:
 @pytest.mark.parametrize("name", ["<tool_call>", "</tool_call>", "<think>", "</think>"])
 @pytest.mark.parametrize("thinking", [False, True])
 def test_20000_unclosed_tags_are_read_in_50_milliseconds(name: str, thinking: bool) -> None:
-    mark = TOKENIZER.control(name)
-    events = [Event(0, mark, "", mark)] * 20_000
-    reader, begin = AnswerReader(MARKS, thinking=thinking), time.process_time()
-    said = [delta.text for event in events for delta in reader.push(event.text, event.mark)]
-    said += [delta.text for delta in reader.finish()]
-    assert time.process_time() - begin < 0.05
-    # A tag of calls outside of one is text, and one of thinking in the wrong place is nothing.
-    expected = {"</tool_call>": 20_000, "<tool_call>": 20_000}.get(name, 0)
-    assert "".join(said).count(name) == expected
+    seconds, deltas = [], list[Delta]()
+    # Three times, for the garbage of other tests is collected in between.
+    for _ in range(3):
+        reader, begin = AnswerReader(AnswerStart.of(TOKENIZER, thinking=thinking)), time.process_time()
+        deltas = [delta for _ in range(20_000) for delta in reader.push("", name)]
+        deltas += reader.finish()
+        seconds.append(time.process_time() - begin)
+    assert min(seconds) < 0.05
+    written = join(deltas)
+    said = written.content + written.reasoning_content
+    # Nothing but what opens the reasoning, or closes it, is a mark in its place; a call in a call gives that one up.
+    assert said.count(name) == {"<think>": 19_999, "</think>": 20_000 - thinking}.get(name, 20_000)
+    assert shown(deltas).count("<") == (19_999 if name == "<tool_call>" and not thinking else 0)
 
 
-def test_calls_are_text_where_no_tools_are_on_offer() -> None:
-    assert set(answer_marks(TOKENIZER, tools=False).values()) == {"<think>", "</think>"}
-    assert TOKENIZER.control("<think>") in render_prompt([Message("user", "hi")], [], TOKENIZER)
+@pytest.mark.parametrize("thinking", [False, True])
+@pytest.mark.parametrize("name", ["</tool_call>", "</think>", "<think>"])
+def test_a_mark_in_the_wrong_place_is_kept_and_not_shown(name: str, thinking: bool) -> None:
+    text = ("hello\n</think>\n\nyo" if thinking else "hello") + f" {name} there"
+    message, deltas = read(TOKENIZER.encode_with_control(text), thinking=thinking)
+    assert name in message.content and "<" not in shown(deltas) and "there" in shown(deltas)
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ('\n{"name": "f", "arguments": {"x": [1, "a', CutCall("f", '{"x": [1, "a')),
+        ('\n{"name": "f", "arguments": {"x": 1}', CutCall("f", '{"x": 1}')),
+        ('\n{"name": "f", "arguments": {"x": 1}}\n', CutCall("f", '{"x": 1}')),
+        ('\n{"name": "a \\"f\\"", "arguments": ', CutCall('a "f"', "")),
+        ('\n{"name": "f", "arg', CutCall("f", "")),
+        ('\n{"name": "f', None),
+        ("", None),
+    ],
+)
+def test_a_call_that_is_cut_is_known_as_far_as_it_was_written(written: str, expected: CutCall | None) -> None:
+    message, deltas = read(TOKENIZER.encode_with_control(f"ok\n<tool_call>{written}"))
+    assert [delta.cut for delta in deltas if delta.part == "call"] == [expected]
+    assert shown(deltas) == "ok" and message == Message("assistant", f"ok\n<tool_call>{written}")
+    if written:
+        assert read(TOKENIZER.encode(written[3:]), opened=written[:3])[1][0].cut == expected
+
+
+def test_a_call_inside_a_call_gives_the_first_one_up() -> None:
+    text = '<tool_call>\n{"na<tool_call>\n{"name": "f"}\n</tool_call>'
+    assert read(TOKENIZER.encode_with_control(text))[0] == Message(
+        "assistant", '<tool_call>\n{"na', "", (ToolCall("f", {}),)
+    )
+
+
+def test_another_format_is_another_record() -> None:
+    """As Mistral writes: a list of calls behind one mark, which the end of the answer closes."""
+
+    def read_list(body: str) -> list[ToolCall]:
+        return [ToolCall.parse(one) for one in json.loads(body)]
+
+    lists = AnswerFormat(("[THINK]", "[/THINK]"), ("[TOOL_CALLS]", ""), read_list, lambda body: None)
+    start = AnswerStart({7: "[TOOL_CALLS]"}, format=lists)
+    reader = AnswerReader(start)
+    deltas = [*reader.push("hi <tool_call>", "[TOOL_CALLS]"), *reader.push('[{"name": "f"}, {"name": "g"}]')]
+    assert join([*deltas, *reader.finish()]) == Message(
+        "assistant", "hi <tool_call>", "", (ToolCall("f", {}), ToolCall("g", {}))
+    )

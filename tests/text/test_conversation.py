@@ -14,7 +14,6 @@ from minimind.text.conversation import (
     Conversation,
     Message,
     ToolCall,
-    parse_answer,
     parse_answer_ids,
     parse_ids,
     render,
@@ -222,11 +221,14 @@ F = ToolCall("f", {"x": 1})
         ("hello", False, Message("assistant", "hello")),
         ("", False, Message("assistant")),
         ("let me see\n</think>\n\nyes", True, Message("assistant", "yes", "let me see")),
-        ("let me see\n</think>\n\nyes", False, Message("assistant", "yes", "let me see")),
+        ("let me see\n</think>\n\nyes", False, Message("assistant", "let me see\n</think>\n\nyes")),
         ("<think>\nlet me see\n</think>\n\nyes", False, Message("assistant", "yes", "let me see")),
         ("let me s", True, Message("assistant", "", "let me s")),
         ("<think>\nlet me s", False, Message("assistant", "", "let me s")),
         ("why <think> is odd", False, Message("assistant", "why <think> is odd")),
+        ("<think>\na\n</think>\n\nb", True, Message("assistant", "b", "a")),
+        (f"ok{CALL}\nafter", False, Message("assistant", "ok\nafter", "", (F,))),
+        ("a\n<tool_call>{", False, Message("assistant", "a\n<tool_call>{")),
         ("a</think>b</think>c", True, Message("assistant", "b</think>c", "a")),
         (CALL, False, Message("assistant", "", "", (F,))),
         (f"ok\n{CALL}\n{CALL}", False, Message("assistant", "ok", "", (F, F))),
@@ -245,24 +247,25 @@ F = ToolCall("f", {"x": 1})
         ),
     ],
 )
-def test_what_a_model_wrote_is_taken_apart(text: str, thinking: bool, expected: Message) -> None:
-    assert parse_answer(text, thinking) == expected
+def test_what_a_model_wrote_is_taken_apart(tokenizer: Tokenizer, text: str, thinking: bool, expected: Message) -> None:
+    assert parse_answer_ids(tokenizer.encode_with_control(text), tokenizer, thinking) == expected
 
 
 @pytest.mark.parametrize(
     "unit", ["<tool_call>", "</tool_call>", "<think>", "</think>", "<tool_call>{</tool_call>", CALL]
 )
-def test_twenty_thousand_tags_are_read_in_linear_time(unit: str) -> None:
+def test_twenty_thousand_tags_are_read_in_linear_time(tokenizer: Tokenizer, unit: str) -> None:
     # Quadratic work on 20,000 tags would take minutes; the suite's time limit is the assertion.
-    answer = parse_answer(unit * 20_000)
+    answer = parse_answer_ids(tokenizer.encode_with_control(unit) * 20_000, tokenizer)
 
     assert len(answer.content) + len(answer.reasoning_content) + len(answer.tool_calls) > 0
 
 
-def test_deeply_nested_arguments_stay_content() -> None:
+def test_deeply_nested_arguments_stay_content(tokenizer: Tokenizer) -> None:
     text = '<tool_call>{"name": "f", "arguments": ' + '{"a":' * 50_000 + "</tool_call>"
 
-    assert parse_answer(text) == Message("assistant", text)
+    ids = tokenizer.encode_with_control(text)
+    assert parse_answer_ids(ids, tokenizer) == Message("assistant", text)
 
 
 def test_spelled_tags_in_sampled_ids_stay_content(tokenizer: Tokenizer) -> None:
@@ -270,14 +273,6 @@ def test_spelled_tags_in_sampled_ids_stay_content(tokenizer: Tokenizer) -> None:
 
     assert parse_answer_ids(ids, tokenizer) == Message("assistant", f"a</think>{CALL}")
     assert parse_answer_ids([*tokenizer.encode("M"), tokenizer.pad_id], tokenizer) == Message("assistant", "M")
-
-
-def test_an_answer_read_as_text_equals_the_answer_read_as_ids(tokenizer: Tokenizer) -> None:
-    for chat in chats(300, WORDS + SPACE, seed=6):
-        for message in chat.messages:
-            if message.role == "assistant":
-                text = assistant_text(message).removesuffix("<|im_end|>")
-                assert parse_answer(text, bool(message.reasoning_content)) == message
 
 
 def test_equal_calls_stand_on_lines_of_their_own() -> None:

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from minimind.generation.generate import complete
+from minimind.generation.completions import complete_requests
+from minimind.generation.request import Request, misfit
 from minimind.generation.sampling import Sampling
 from minimind.model import Transformer
-from minimind.text.conversation import Message, parse_sampled, render_prompt
+from minimind.text.conversation import Message, render_prompt
 from minimind.text.tokenizer import Tokenizer
 from minimind.tools.builtin import TOOLS, run_tool
 from minimind.tools.tool import offered_names
@@ -42,7 +43,7 @@ class AskedQuestion:
 
 def has_room(model: Transformer, tokenizer: Tokenizer, dialogue: AskedQuestion) -> bool:
     """Does the prompt leave at least one token of the context to the answer?"""
-    return len(dialogue.prompt(tokenizer)) < model.config.max_position_embeddings
+    return not misfit(len(dialogue.prompt(tokenizer)), model.config.max_position_embeddings)
 
 
 def answer_with_tools(
@@ -79,24 +80,25 @@ def answer_once(
     batch_size: int = 32,
     streams: Sequence[int] | None = None,
 ) -> None:
-    """Let the model answer each, those with prompts of like length together. Errors: as `answer_with_tools`
+    """Let the model answer each. Errors: as `answer_with_tools`
 
     streams:  the number of each dialogue's random stream; 0, 1, ... unless given
     """
-    prompts = [dialogue.prompt(tokenizer) for dialogue in dialogues]
     streams = range(len(dialogues)) if streams is None else streams
-    order = sorted(range(len(dialogues)), key=lambda index: len(prompts[index]))
-    completions = complete(
-        model,
-        tokenizer,
-        [prompts[index] for index in order],
-        sampling,
-        streams=[streams[index] for index in order],
-        batch_size=batch_size,
-    )
-    for index, completion in zip(order, completions, strict=True):
-        dialogue = dialogues[index]
-        dialogue.answer = parse_sampled(completion, tokenizer, dialogue.thinking)
+    requests = [
+        Request.for_answer(
+            dialogue.prompt(tokenizer),
+            tokenizer,
+            thinking=dialogue.thinking,
+            has_tools=bool(dialogue.tools),
+            sampling=sampling,
+            stream=stream,
+        )
+        for dialogue, stream in zip(dialogues, streams, strict=True)
+    ]
+    completions = complete_requests(model, tokenizer, requests, batch_size=batch_size)
+    for dialogue, completion in zip(dialogues, completions, strict=True):
+        dialogue.answer = completion.message
 
 
 def _run_tools(dialogue: AskedQuestion) -> None:

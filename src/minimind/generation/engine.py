@@ -7,26 +7,28 @@ next prompt that begins with them goes on there.
 
 Three promises, up to rounding: what a request says is the same alone and among others, it is what `generate.py` says
 with the same seed, and a request that fails takes no other with it. `submit` and `cancel` may be called from any
-thread; `step` from one. `runner.py` is that thread.
+thread; `step` from one. A server's is `serve/runner.py`; `completions.py` steps until all is said.
 """
 
 import itertools
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from minimind.errors import UserError
-from minimind.generation.choice import choose, score
 from minimind.generation.counters import Counters
-from minimind.generation.forward import Forward, NewTokens
+from minimind.generation.forward import Forward
+from minimind.generation.live_forward import LiveForward
 from minimind.generation.precision import set_precision
-from minimind.generation.request import Event, QueueFull, Request, TokenScore
-from minimind.generation.row import RunningRequest
+from minimind.generation.request import Event, QueueFull, Request, TokenScore, misfit
+from minimind.generation.running import RunningRequest
+from minimind.generation.sampler import choose, score
+from minimind.generation.slot_attention import NewTokens
 from minimind.generation.slots import Slots
 from minimind.model import Transformer
 from minimind.text.tokenizer import Tokenizer
@@ -46,6 +48,7 @@ class Engine:
     max_queue_tokens: tokens that those may come to hold, which bounds the wait
     prefill_tokens:  tokens of prompts computed in a step
     precision:       of the weights: fp32, bf16 or int8; changes `model` in place
+    forward:         makes what computes a pass: `Forward` of weights that stay, `LiveForward` of a model in training
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class Engine:
         max_queue_tokens: int = 1_000_000,
         prefill_tokens: int = 256,
         precision: str = "fp32",
+        forward: Callable[[Transformer, Slots], Forward | LiveForward] = Forward,
     ) -> None:
         self.tokenizer = tokenizer
         self.vocab_size = tokenizer.vocab_size
@@ -67,7 +71,7 @@ class Engine:
         set_precision(model.eval(), precision)
         self.slots = Slots(model.config, max_rows, self.capacity, device=model.output_weight.device)
         with torch.inference_mode():
-            self._forward = Forward(model, self.slots)
+            self._forward = forward(model, self.slots)
         self._max_rows, self._max_queue, self._max_queue_tokens = max_rows, max_queue, max_queue_tokens
         self._prefill_tokens = prefill_tokens
         self._queue: deque[RunningRequest] = deque()
@@ -156,14 +160,11 @@ class Engine:
         return num_waiting <= self._max_queue and (num_waiting <= 1 or tokens <= self._max_queue_tokens)
 
     def _require_fit(self, request: Request) -> None:
-        size, prompt = len(request.prompt), request.prompt
-        if not size:
+        prompt = request.prompt
+        if not prompt:
             raise UserError("the prompt is empty; expected at least one token, such as BOS")
-        if size + (not request.prompt_only) > self.capacity:
-            raise UserError(
-                f"the prompt has {size:,} tokens and the context {self.capacity:,}, of which the answer needs at least "
-                "one; shorten the prompt"
-            )
+        if problem := misfit(len(prompt), self.capacity, 0 if request.prompt_only else 1):
+            raise UserError(problem)
         if not 0 <= min(prompt) <= max(prompt) < self.vocab_size:
             raise UserError(f"the prompt has ids outside 0..{self.vocab_size - 1}; use the model's own tokenizer")
         if not all(0 <= index < self.vocab_size for index in request.logit_bias):
@@ -179,7 +180,7 @@ class Engine:
                 self._queue.remove(row)
                 self._queue_tokens -= row.num_tokens
         running = [row for row in self._rows if row.number in cancelled]
-        return [self._end(row, Event(row.number, finish_reason="cancelled")) for row in waiting + running]
+        return [self._end(row, row.cancel()) for row in waiting + running]
 
     def _admit(self) -> None:
         while self._queue and self.slots.num_free:
@@ -246,15 +247,15 @@ class Engine:
     def _choose(self, ready: Sequence[RunningRequest], logits: Tensor) -> list[Event]:
         """The next id of each row, and what becomes of it. A row that fails fails alone."""
         events = []
-        for place, (row, index) in enumerate(zip(ready, choose(logits, [row.chooser for row in ready]), strict=True)):
-            if index is None:
+        for place, (row, drawn) in enumerate(zip(ready, choose(logits, [row.sampler for row in ready]), strict=True)):
+            if drawn is None:
                 events.append(self._fail(row, "its settings failed"))
                 continue
             scores: Sequence[TokenScore] = ()
             if row.request.num_top is not None:
-                scores = score(logits[place : place + 1], [index], row.request.num_top)
+                scores = score(logits[place : place + 1], [drawn.id], row.request.num_top)
             try:
-                event = row.take(index, scores)
+                event = row.take(drawn, scores)
             except ValueError as error:
                 # Nothing else in a row raises one: a form whose grammar takes more work than it may.
                 reason = f"the form that the answer should have cannot be held: {error}"

@@ -2,7 +2,7 @@
 
 Few rows times a large matrix cost what it costs to read the matrix, and torch's own float32 product reads it badly: at
 26M on one AMD core the products of a step take 7.5 / 17 / 33 ms for 1 / 8 / 32 rows as they are, and 3.3 / 5.2 / 14 ms
-with packed weights. The server packs once (`precision.py`); `packed` does for as long as a text is generated,
+with packed weights. The server packs once (`precision.py`); `evaluating` does for as long as texts are generated,
 because the weights of a model in training change after it.
 """
 
@@ -16,12 +16,24 @@ from torch import Tensor, nn
 
 from minimind.model import Transformer
 
-__all__ = ["Product", "pack", "packed"]
+__all__ = ["Product", "evaluating", "pack", "packed"]
 
 # Activations [..., in] -> products [..., out].
 Product = Callable[[Tensor], Tensor]
 # Packed weights are copies. A model whose copy would be larger generates with its own.
 MAX_COPY_BYTES = 2**31
+
+
+@contextmanager
+def evaluating(model: Transformer) -> Iterator[None]:
+    """Dropout off and weights packed while texts are generated; the mode is as before afterwards."""
+    was_training = model.training
+    model.eval()
+    try:
+        with packed(model):
+            yield
+    finally:
+        model.train(was_training)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from minimind.errors import ConfigError
 from minimind.generation.packed_weights import Product, pack
+from minimind.lora import LoraLinear
 from minimind.model import Transformer
 
 __all__ = ["PRECISIONS", "Bfloat16Linear", "Int8Linear", "Precision", "fuse", "set_precision"]
@@ -81,9 +82,10 @@ def set_precision(model: Transformer, precision: str) -> None:
 
 
 def fuse(layers: Sequence[nn.Module]) -> Product:
-    """One product in place of several of the same kind and input, their outputs side by side."""
+    """One product in place of several of the same kind and input, their outputs side by side; adapters are merged."""
     first = layers[0]
-    weight = torch.cat([cast(Tensor, layer.weight).detach() for layer in layers])
+    weights = (layer.merged_weight() if isinstance(layer, LoraLinear) else layer.weight for layer in layers)
+    weight = torch.cat([cast(Tensor, part).detach() for part in weights])
     biases = [cast(Tensor | None, layer.bias) for layer in layers]
     bias = None if biases[0] is None else torch.cat([cast(Tensor, part).detach() for part in biases])
     if isinstance(first, Int8Linear):

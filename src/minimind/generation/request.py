@@ -1,20 +1,21 @@
-"""What is asked of the engine, and what it tells while it answers.
+"""What is asked of a generator, and what it tells while it answers.
 
-A request is ids in and ids out: `api.py` makes it from JSON, `answer.py` makes messages of the events.
+A request is ids in and ids out: `serve/ask.py` makes it from JSON, `serve/replies.py` makes messages of the events.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from minimind.errors import UserError
 from minimind.generation.sampling import Sampling
-from minimind.text.answers import Part
+from minimind.text.answers import HERMES, AnswerStart, Delta
+from minimind.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from minimind.generation.grammar import Guide
 
-__all__ = ["Event", "FinishReason", "QueueFull", "Request", "TokenScore"]
+__all__ = ["Event", "FinishReason", "QueueFull", "Request", "TokenScore", "misfit"]
 
 FinishReason = Literal["stop", "length", "cancelled", "error"]
 
@@ -28,11 +29,11 @@ class Request:
     """A prompt to continue.
 
     prompt:             ids, at least one
-    stream:             the number of its random stream, as in `generate.py`: same seed and stream, same text
+    stream:             the number of its random stream: same seed and stream, same text
     stop_ids:           ids that end it, part of no text
-    marks:              control ids that are told as marks and not as text
-    part:               what the prompt leaves open of a chat's answer, whose content alone is looked through for stop
-                        strings; None for text, which has no parts
+    answer:             where the prompt leaves a chat's answer, whose content alone is looked through for stop strings;
+                        None for text, which has no parts
+    barred:             ids that are never drawn
     logit_bias:         added to the scores of these ids
     presence_penalty:   taken from the score of each id that was drawn already
     frequency_penalty:  taken from it once for each time
@@ -46,8 +47,8 @@ class Request:
     sampling: Sampling = field(default_factory=Sampling)
     stream: int = 0
     stop_ids: frozenset[int] = frozenset()
-    marks: frozenset[int] = frozenset()
-    part: Part | None = None
+    answer: AnswerStart | None = None
+    barred: frozenset[int] = frozenset()
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
@@ -56,9 +57,33 @@ class Request:
     prompt_only: bool = False
     guide: "Guide | None" = None
 
+    @classmethod
+    def for_answer(
+        cls, prompt: Sequence[int], tokenizer: Tokenizer, *, thinking: bool, has_tools: bool, **settings: Any
+    ) -> "Request":
+        """A chat's answer behind a rendered prompt. Without tools on offer nobody can be shown the marks of a call."""
+        return cls(
+            prompt=prompt,
+            stop_ids=tokenizer.end_ids,
+            answer=AnswerStart.of(tokenizer, thinking=thinking),
+            barred=frozenset() if has_tools else HERMES.call_ids(tokenizer),
+            **settings,
+        )
+
     def num_tokens(self, capacity: int) -> int:
         """The most that it can come to hold, in a slot of this size."""
         return min(len(self.prompt) + self.sampling.max_tokens, capacity)
+
+
+def misfit(num_prompt: int, context: int, num_answer: int = 1) -> str:
+    """Why a prompt leaves no room for an answer of so many tokens; "" where there is room."""
+    if num_prompt + num_answer <= context:
+        return ""
+    wanted = "one" if num_answer == 1 else f"{num_answer:,}"
+    return (
+        f"the prompt has {num_prompt:,} tokens and the context {context:,}, of which the answer needs at least "
+        f"{wanted}; shorten the prompt"
+    )
 
 
 class TokenScore(NamedTuple):
@@ -78,8 +103,9 @@ class Event:
 
     request:        its number
     id:             the id drawn; None when the step drew none
-    text:           what became certain; may lag behind the ids, and never holds part of a stop string
-    mark:           the id, when it is one of the request's marks
+    logprob:        of that id, under the distribution it was drawn from
+    text:           of a text, what became certain; may lag behind the ids, and never holds part of a stop string
+    deltas:         the same of a chat's answer
     scores:         of the id drawn, or of the prompt's tokens in front of it
     finish_reason:  set on the last event of a request
     error:          a line for its sender, when the reason is "error"
@@ -88,8 +114,9 @@ class Event:
 
     request: int
     id: int | None = None
+    logprob: float = 0.0
     text: str = ""
-    mark: int | None = None
+    deltas: Sequence[Delta] = ()
     scores: Sequence[TokenScore] = ()
     finish_reason: FinishReason | None = None
     error: str = ""

@@ -13,8 +13,7 @@ from typing import Any
 import torch
 
 from minimind.errors import CheckpointError
-from minimind.generation.generate import complete
-from minimind.generation.sampling import Sampling
+from minimind.generation.generate import generate
 from minimind.model import ModelConfig, Transformer, rotary_frequencies
 from minimind.storage.checkpoint import save_checkpoint
 from minimind.storage.config_json import EXPERT_FIELDS
@@ -116,9 +115,9 @@ def _meaning(config: ModelConfig) -> dict[str, Any]:
 
 
 def _greedy(model: Transformer, tokenizer: Tokenizer) -> str:
-    prompt = tokenizer.begin(tokenizer.encode("The sun"))
-    sampling = Sampling(temperature=0, max_tokens=max(min(16, model.config.max_position_embeddings - len(prompt)), 1))
-    return complete(model, tokenizer, [prompt], sampling)[0].text
+    prompt = "The sun"
+    room = model.config.max_position_embeddings - len(tokenizer.begin(tokenizer.encode(prompt)))
+    return generate(model, tokenizer, prompt, temperature=0, max_tokens=max(min(16, room), 1))
 
 
 def _differs(where: Path | str, what: str, how: str) -> CheckpointError:

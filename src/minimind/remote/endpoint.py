@@ -86,9 +86,12 @@ class Endpoint:
         reply = self._json(where, self._body(messages, tools, sampling, thinking))
         try:
             [choice, *_] = reply["choices"]
-            message = dict(choice["message"])
+            message, is_whole = dict(choice["message"]), choice.get("finish_reason") != "length"
+            if not is_whole:
+                # Its last call may lack its end.
+                message |= {"tool_calls": None, "content": message.get("content") or ""}
             parsed = Conversation.parse({"messages": [message]}, where).messages[0]
-            return Reply(parsed, choice.get("finish_reason") != "length")
+            return Reply(parsed, is_whole)
         except (KeyError, ValueError, TypeError, DataError) as error:
             raise UserError(
                 f"{where}: the reply holds no answer: {error}; expected OpenAI's chat completions"

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from minimind.errors import TrainingError
-from minimind.generation.generate import Completion, generate_ids
+from minimind.generation.completions import Completion, complete
 from minimind.generation.sampling import Sampling
 from minimind.model import Transformer
 from minimind.remote.endpoint import open_request
@@ -53,11 +53,9 @@ class RolloutBackend(Protocol):
 
 
 class InProcess:
-    """Sampling from the model that is being trained, in batches that shrink as answers end.
+    """Sampling from the model that is being trained: the next prompt takes the place of an answer that has ended.
 
-    Prompts of like length share a batch, so that little of it is padding; a row's answer does not depend on its batch.
-
-    batch_size: rows computed at once
+    batch_size: answers computed at once; what one says does not depend on the others
     context:    ids of a prompt and its answer, if fewer than the model takes
     precision:  makes the context to compute in; give the run's own, so that what is sampled from is what is trained.
                 Without one, sampling is in the precision of the weights, float32.
@@ -77,23 +75,17 @@ class InProcess:
     def generate(
         self, prompts: Sequence[Sequence[int]], sampling: Sampling, streams: Sequence[int]
     ) -> list[Completion]:
-        order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
-        found: dict[int, Completion] = {}
-        for start in range(0, len(order), self.batch_size):
-            rows = order[start : start + self.batch_size]
-            # Entered anew for each batch: autocast keeps rounded copies of the weights until it is left.
-            with self.precision():
-                completions = generate_ids(
-                    self.model,
-                    [prompts[row] for row in rows],
-                    sampling,
-                    stop_ids=self.tokenizer.end_ids,
-                    streams=[streams[row] for row in rows],
-                    num_ids=self.tokenizer.vocab_size,
-                    context=self.context,
-                )
-            found |= zip(rows, completions, strict=True)
-        return [found[row] for row in range(len(prompts))]
+        # Entered anew each time: autocast keeps rounded copies of the weights until it is left.
+        with self.precision():
+            return complete(
+                self.model,
+                self.tokenizer,
+                prompts,
+                sampling,
+                streams=streams,
+                batch_size=self.batch_size,
+                context=self.context,
+            )
 
     def refresh(self, step: int) -> None:
         """The weights are the live ones."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from minimind.data.prompts import Prompt
-from minimind.generation.generate import Completion
+from minimind.generation.completions import Completion
 from minimind.generation.sampling import Sampling
 from minimind.rl.backends import RolloutBackend
 from minimind.rl.environment import Environment

@@ -16,7 +16,7 @@ from minimind.generation.engine import Engine
 from minimind.generation.grammar import Grammars
 from minimind.generation.request import Event, QueueFull, Request
 from minimind.generation.sampling import Sampling
-from minimind.serve.ask import chat_ask, completion_requests
+from minimind.serve.ask import chat_requests, completion_requests
 from minimind.serve.metrics import render_metrics
 from minimind.serve.problems import Problem
 from minimind.serve.replies import DONE, ChatChoice, Envelope, TextChoice, chunk, usage
@@ -76,12 +76,12 @@ def make_router(service: Service) -> APIRouter:
         engine = service.engine(body.model)
         grammars = service.grammars(body.model)
         # In a thread: a long prompt or schema takes its time, and the streams of others must not wait.
-        ask = await asyncio.to_thread(chat_ask, body, engine.tokenizer, service.defaults, engine.capacity, grammars)
-        choices = [ChatChoice(ask, engine.tokenizer, index) for index in range(len(ask.requests))]
-        counted = len(ask.requests[0].prompt)
-        return await _reply(
-            service, body, http, Envelope("chat.completion", body.model), ask.requests, choices, counted
+        requests = await asyncio.to_thread(
+            chat_requests, body, engine.tokenizer, service.defaults, engine.capacity, grammars
         )
+        choices = [ChatChoice(request, engine.tokenizer, index) for index, request in enumerate(requests)]
+        counted = len(requests[0].prompt)
+        return await _reply(service, body, http, Envelope("chat.completion", body.model), requests, choices, counted)
 
     @router.post("/v1/completions")
     async def completions(body: CompletionBody, http: HttpRequest) -> Response:

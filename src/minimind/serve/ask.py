@@ -2,47 +2,31 @@
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from minimind.errors import ConfigError, DataError, TokenizerError
 from minimind.generation.grammar import Grammars, Guide
-from minimind.generation.request import Request
+from minimind.generation.request import Request, misfit
 from minimind.generation.sampling import Sampling
 from minimind.serve.problems import Problem
 from minimind.serve.schema import ChatBody, ChatMessage, CompletionBody, GenerationBody, NamedChoice
-from minimind.text.answers import answer_marks
+from minimind.text.answers import HERMES, AnswerStart
 from minimind.text.chat_template import CALL_MARKS, THINK_MARKS
 from minimind.text.conversation import Conversation, render_prompt
 from minimind.text.tokenizer import Tokenizer
 
-__all__ = ["ChatAsk", "chat_ask", "completion_requests"]
+__all__ = ["chat_requests", "completion_requests"]
 
 # Each costs a server some 150 bytes until the reply is sent, and the reply 35. As many as evaluations ask for:
 # 128 prompts of 4,096 tokens, each token and the likeliest in its place.
 MAX_SCORES = 128 * 4096 * 2
 
 
-@dataclass(frozen=True)
-class ChatAsk:
-    """A chat to answer.
-
-    requests:  one for each choice
-    marks:     the control ids that structure the answers
-    thinking:  the prompt leaves the think block open
-    forced:    text of a tool call that the prompt writes for the answer
-    """
-
-    requests: Sequence[Request]
-    marks: dict[int, str]
-    thinking: bool
-    forced: str
-
-
-def chat_ask(
+def chat_requests(
     body: ChatBody, tokenizer: Tokenizer, defaults: Sampling, room: int, grammars: Grammars | None = None
-) -> ChatAsk:
-    """The requests of a chat's body.
+) -> Sequence[Request]:
+    """One request for each choice of a chat's body.
 
     room:      the context in tokens
     grammars:  of the tokenizer; made anew unless given
@@ -63,25 +47,19 @@ def chat_ask(
         guide = _guide(body, tools, forced, thinking, grammars or Grammars(tokenizer), tokenizer)
     except (DataError, TokenizerError) as error:
         raise Problem(400, str(error), param="messages", code="invalid_value") from None
-    marks = answer_marks(tokenizer, tools=bool(tools))
     limit = body.max_completion_tokens or body.max_tokens
     num_top = (body.top_logprobs or 0) if body.logprobs else None
-    return ChatAsk(
-        _requests(
-            body,
-            [prompt],
-            tokenizer,
-            defaults,
-            room,
-            limit=limit,
-            marks=frozenset(marks),
-            part="call" if forced else "reasoning" if thinking else "content",
-            num_top=num_top,
-            guide=guide,
-        ),
-        marks,
-        thinking,
-        forced,
+    return _requests(
+        body,
+        [prompt],
+        tokenizer,
+        defaults,
+        room,
+        limit=limit,
+        answer=AnswerStart.of(tokenizer, thinking=thinking, opened=forced),
+        barred=frozenset() if tools else HERMES.call_ids(tokenizer),
+        num_top=num_top,
+        guide=guide,
     )
 
 
@@ -100,7 +78,8 @@ def _message(message: ChatMessage) -> dict[str, Any]:
     if message.role != "assistant":
         return said
     content = message.content
-    is_written_in = isinstance(content, str) and content.lstrip().startswith("<think>")
+    begin = content if isinstance(content, str) else content[0].text if isinstance(content, list) and content else ""
+    is_written_in = begin.lstrip().startswith("<think>")
     return {"content": "", **said} if is_written_in else {"content": "", "reasoning_content": "", **said}
 
 
@@ -191,11 +170,10 @@ def _requests(
     **settings: Any,
 ) -> list[Request]:
     for prompt in prompts:
-        if len(prompt) + (limit != 0) > room:
+        if problem := misfit(len(prompt), room, 0 if limit == 0 else 1):
             raise Problem(
                 400,
-                f"This model's maximum context length is {room} tokens, and the prompt has {len(prompt)}, "
-                "of which the answer needs at least one; shorten the prompt",
+                f"This model's maximum context length is {room} tokens: {problem}",
                 param="messages" if isinstance(body, ChatBody) else "prompt",
                 code="context_length_exceeded",
             )

@@ -10,11 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from minimind.generation.request import Event, TokenScore
-from minimind.serve.ask import ChatAsk
+from minimind.generation.request import Event, Request, TokenScore
 from minimind.serve.problems import Problem
-from minimind.text.answers import AnswerReader, Delta
-from minimind.text.chat_template import CALL_MARKS
+from minimind.text.answers import CutCall, Delta
 from minimind.text.tokenizer import StreamDecoder, Tokenizer
 
 __all__ = ["DONE", "ChatChoice", "Envelope", "TextChoice", "chunk", "usage"]
@@ -52,13 +50,10 @@ def usage(num_prompt: int, num_drawn: int) -> dict[str, int]:
 class ChatChoice:
     """One answer of a chat, as it comes."""
 
-    def __init__(self, ask: ChatAsk, tokenizer: Tokenizer, index: int) -> None:
+    def __init__(self, request: Request, tokenizer: Tokenizer, index: int) -> None:
         self._tokenizer = tokenizer
         self._index = index
-        self._has_scores = ask.requests[index].num_top is not None
-        self._reader = AnswerReader(ask.marks, thinking=ask.thinking)
-        if ask.forced:
-            assert not list(self._reader.take("", CALL_MARKS[0])) and not list(self._reader.take(ask.forced))
+        self._has_scores = request.num_top is not None
         self._deltas: list[Delta] = []
         self._scores: list[dict[str, Any]] = []
         self._num_told_calls = 0
@@ -76,14 +71,13 @@ class ChatChoice:
         for event in events:
             _require_sound(event)
             self.num_drawn += event.id is not None
-            deltas += self._reader.push(event.text, event.mark)
+            deltas += event.deltas
             scores += [_chat_score(score, self._tokenizer) for score in event.scores]
-            if event.finish_reason is not None:
-                deltas += self._reader.finish()
-                # A call behind a whole one may be what was cut.
-                is_cut = event.finish_reason == "length"
-                self.finish_reason = "tool_calls" if self._reader.num_calls and not is_cut else event.finish_reason
+            self.finish_reason = event.finish_reason
         self._deltas += deltas
+        # A call behind a whole one may be what was cut.
+        if self.finish_reason == "stop" and any(delta.call for delta in self._deltas):
+            self.finish_reason = "tool_calls"
         self._scores += scores
         told = self._told(deltas)
         if scores and not told:
@@ -99,7 +93,7 @@ class ChatChoice:
 
     def whole(self) -> dict[str, Any]:
         """The choice of a reply that is not streamed."""
-        texts = {kind: "".join(delta.text for delta in self._deltas if delta.kind == kind) for kind in _FIELDS}
+        texts = {part: "".join(delta.text for delta in self._deltas if delta.part == part) for part in _FIELDS}
         calls = [call for delta in self._deltas for call in _call(delta)]
         message: dict[str, Any] = {"role": "assistant", "content": texts["content"], "refusal": None}
         if calls:
@@ -114,11 +108,12 @@ class ChatChoice:
         }
 
     def _told(self, deltas: Iterable[Delta]) -> list[dict[str, Any]]:
-        """Pieces of one kind as one; a call as its name, then its arguments."""
+        """Pieces of one part as one; a call as its name, then its arguments."""
         told: list[dict[str, Any]] = []
-        for kind, group in groupby(deltas, key=lambda delta: delta.kind):
-            if kind != "call":
-                told.append(dict.fromkeys(_FIELDS[kind], "".join(delta.text for delta in group)))
+        for part, group in groupby(deltas, key=lambda delta: delta.part):
+            if part != "call":
+                if text := "".join(delta.text for delta in group):
+                    told.append(dict.fromkeys(_FIELDS[part], text))
                 continue
             for call in (call for delta in group for call in _call(delta)):
                 place, function = self._num_told_calls, call["function"]
@@ -135,9 +130,12 @@ _FIELDS = {"content": ("content",), "reasoning": ("reasoning_content", "reasonin
 
 
 def _call(delta: Delta) -> Iterable[dict[str, Any]]:
-    if delta.call is not None:
-        arguments = json.dumps(delta.call.arguments, ensure_ascii=False)
-        function = {"name": delta.call.name, "arguments": arguments}
+    """A call; of one that was cut, what there is. Before its name is whole there is nothing to tell of it."""
+    call = delta.cut or delta.call
+    if call is not None:
+        is_cut = isinstance(call, CutCall)
+        arguments = call.arguments if is_cut else json.dumps(call.arguments, ensure_ascii=False)
+        function = {"name": call.name, "arguments": arguments}
         yield {"id": f"call_{secrets.token_hex(12)}", "type": "function", "function": function}
 
 

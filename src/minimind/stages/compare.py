@@ -78,7 +78,8 @@ def _scores_and_texts(config: CompareConfig) -> "tuple[list[dict[str, Measured]]
     if not config.text and not config.prompts:
         return [], []
     from minimind.evals.bits_per_byte import bits_per_byte
-    from minimind.generation.generate import generate
+    from minimind.generation.completions import complete_texts
+    from minimind.generation.sampling import Sampling
     from minimind.report.comparison import parts_by_source
     from minimind.stages.evaluate.text import text_rows
     from minimind.storage.checkpoint import load_model
@@ -91,7 +92,8 @@ def _scores_and_texts(config: CompareConfig) -> "tuple[list[dict[str, Measured]]
             measured = bits_per_byte(model, tokenizer, rows, config.max_tokens).measured
             scores.append(parts_by_source(measured, [str(row.get("source", "text")) for row in rows if row["text"]]))
         if config.prompts:
-            texts.append(generate(model, tokenizer, config.prompts, max_tokens=config.sample_tokens, temperature=0.0))
+            greedy = Sampling(max_tokens=config.sample_tokens, temperature=0.0)
+            texts.append(complete_texts(model, tokenizer, config.prompts, greedy))
     return scores, texts
 
 

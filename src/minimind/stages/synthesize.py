@@ -17,7 +17,8 @@ from typing import Any, BinaryIO
 from minimind.config import REQUIRED, Config, Device, option
 from minimind.data.prompts import read_prompts
 from minimind.errors import ConfigError, DataError, UserError
-from minimind.generation.generate import complete
+from minimind.generation.completions import complete_requests
+from minimind.generation.request import Request, misfit
 from minimind.generation.sampling import Sampling
 from minimind.remote.endpoint import Endpoint, EndpointBusy, Reply
 from minimind.stages.shared.answer_file import open_output
@@ -26,7 +27,7 @@ from minimind.storage.checkpoint import load_model
 from minimind.terminal.notes import say
 from minimind.terminal.progress import TrainingProgress
 from minimind.terminal.tables import show_bad_row
-from minimind.text.conversation import Conversation, parse_sampled, render_prompt
+from minimind.text.conversation import Conversation, render_prompt
 
 __all__ = ["SynthesizeConfig", "run"]
 
@@ -109,19 +110,25 @@ def _model(config: SynthesizeConfig) -> tuple[Teacher, Mapping[str, Any]]:
     model, tokenizer = load_model(config.model, device=config.device)
 
     def answer(numbered: Sequence[tuple[int, Conversation]]) -> list[Reply | UserError | None]:
-        ids = [render_prompt(prompt.messages, prompt.tools, tokenizer, config.thinking) for _, prompt in numbered]
-        fitting = [place for place, some in enumerate(ids) if len(some) < model.config.max_position_embeddings]
-        completions = complete(
-            model,
-            tokenizer,
-            [ids[place] for place in fitting],
-            config.sampling,
-            streams=[numbered[place][0] for place in fitting],
-            batch_size=len(ids),
+        requests = [
+            Request.for_answer(
+                render_prompt(prompt.messages, prompt.tools, tokenizer, config.thinking),
+                tokenizer,
+                thinking=config.thinking,
+                has_tools=bool(prompt.tools),
+                sampling=config.sampling,
+                stream=number,
+            )
+            for number, prompt in numbered
+        ]
+        context = model.config.max_position_embeddings
+        fitting = [place for place, one in enumerate(requests) if not misfit(len(one.prompt), context)]
+        completions = complete_requests(
+            model, tokenizer, [requests[place] for place in fitting], batch_size=len(requests)
         )
-        replies: list[Reply | UserError | None] = [None] * len(ids)
+        replies: list[Reply | UserError | None] = [None] * len(requests)
         for place, one in zip(fitting, completions, strict=True):
-            replies[place] = Reply(parse_sampled(one, tokenizer, config.thinking), one.finish_reason == "stop")
+            replies[place] = Reply(one.message, one.finish_reason == "stop")
         return replies
 
     return answer, {"model": fingerprint(model)[:16], "tokenizer": tokenizer.fingerprint[:16]}

@@ -46,21 +46,24 @@ class Screen:
 
 
 class AnswerView:
-    """Shows one answer as its pieces come in: reasoning behind a margin; a call is shown by whoever runs it."""
+    """Shows one answer as its pieces come in: reasoning behind a margin; a whole call is shown by whoever runs it."""
 
     def __init__(self, screen: Screen) -> None:
         self._screen = screen
-        self._shown_kind = ""
+        self._shown_part = ""
         self._column = 0
 
     def push(self, delta: Delta) -> None:
         """Show a piece."""
-        if delta.kind == "call":
+        if delta.part == "call":
             # What follows is a section of its own.
-            self._shown_kind = delta.kind
+            self._shown_part = delta.part
+            if delta.cut is not None:
+                self.finish()
+                self._screen.line(f"{delta.cut.name}({delta.cut.arguments}", "cyan")
             return
-        piece, is_thinking = delta.text, delta.kind == "reasoning"
-        if delta.kind != self._shown_kind:
+        piece, is_thinking = delta.text, delta.part == "reasoning"
+        if delta.part != self._shown_part:
             # The newlines around a section belong to the format, and not to what is said.
             piece = piece.lstrip("\n")
             if not piece:
@@ -68,7 +71,7 @@ class AnswerView:
             self.finish()
             if is_thinking:
                 self._screen.line("thinking", "dim")
-            self._shown_kind = delta.kind
+            self._shown_part = delta.part
         for line in re.findall("[^\n]*\n|[^\n]+", piece):
             if is_thinking and not self._column:
                 self._screen.write(MARGIN, "dim")

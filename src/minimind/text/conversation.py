@@ -11,13 +11,13 @@ is then an error: dropping it, or spelling its tags as plain text, would change 
 """
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, takewhile
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from minimind.errors import DataError, TokenizerError
+from minimind.text.answers import AnswerReader, AnswerStart, Delta, join
 from minimind.text.chat_template import CALL_EXAMPLE, THINK_MARKS, TOOL_MARKS, TOOLS_CLOSE, TOOLS_OPEN
 from minimind.text.messages import Conversation, Message, ToolCall
 from minimind.text.tokenizer import Tokenizer
@@ -27,10 +27,8 @@ __all__ = [
     "Message",
     "Rendered",
     "ToolCall",
-    "parse_answer",
     "parse_answer_ids",
     "parse_ids",
-    "parse_sampled",
     "render",
     "render_prompt",
     "render_text",
@@ -214,40 +212,15 @@ def _answer(message: Message, has_block: bool) -> Iterator[_Piece]:
         yield _control("</tool_call>", weight)
 
 
-def parse_answer(text: str, thinking: bool = False) -> Message:
-    """Read what a model wrote after a prompt: reasoning, content and tool calls, in linear time.
+def parse_answer_ids(ids: Sequence[int], tokenizer: Tokenizer, thinking: bool = False) -> Message:
+    """Read what a model wrote after a prompt, up to the first id that ends a text, in linear time.
 
     thinking: the prompt left the think block open, so that text without `</think>` is reasoning cut short.
-    A tool call that is not valid JSON, or was never closed, stays in the content as it was written. In text a tag that
-    the answer only mentions looks like a tag; where there are ids, `parse_answer_ids` can tell.
+    A tool call that is not valid JSON, or was never closed, stays in the content as it was written; so does a mark in
+    the wrong place. Marks that are only spelled out are text.
     """
-    tags = re.compile("(</?think>|</?tool_call>)")
-    parts = tags.split(text)
-    return _read_answer([_Piece(part, is_control=bool(place % 2)) for place, part in enumerate(parts)], thinking)
-
-
-def parse_answer_ids(ids: Sequence[int], tokenizer: Tokenizer, thinking: bool = False) -> Message:
-    """`parse_answer` for sampled ids, up to the first that ends a text. Tags that are only spelled out stay text."""
     said = list(takewhile(lambda index: index not in tokenizer.end_ids, ids))
-    return _read_answer(_pieces(said, tokenizer), thinking)
-
-
-class _Sampled(Protocol):
-    """What generation gives: the ids that were drawn, and their text without what ended it."""
-
-    @property
-    def ids(self) -> Sequence[int]: ...
-    @property
-    def text(self) -> str: ...
-    @property
-    def finish_reason(self) -> str | None: ...
-
-
-def parse_sampled(sampled: _Sampled, tokenizer: Tokenizer, thinking: bool = False) -> Message:
-    """`parse_answer_ids`; where a stop string ended the answer, its text, for the ids hold more than was said."""
-    if sampled.finish_reason == "stop" and sampled.ids[-1] not in tokenizer.end_ids:
-        return parse_answer(sampled.text, thinking)
-    return parse_answer_ids(sampled.ids, tokenizer, thinking)
+    return _read_answer(_pieces(said, tokenizer), AnswerStart.of(tokenizer, thinking=thinking))
 
 
 def parse_ids(ids: Sequence[int], tokenizer: Tokenizer) -> Conversation:
@@ -258,7 +231,7 @@ def parse_ids(ids: Sequence[int], tokenizer: Tokenizer) -> Conversation:
         role, _, content = pieces[0].text.partition("\n")
         if role == "assistant":
             # Without a think block the answer stands in one piece with the role.
-            messages.append(_read_answer([_Piece(content), *pieces[1:]], thinking=False))
+            messages.append(_read_answer([_Piece(content), *pieces[1:]], AnswerStart.of(tokenizer)))
         elif role == "user" and len(pieces) > 1:
             messages += [Message("tool", piece.text[1:-1]) for piece in pieces[2::4]]
         elif role == "system" and len(pieces) > 1:
@@ -296,47 +269,10 @@ def _turns(pieces: Sequence[_Piece]) -> Iterator[Sequence[_Piece]]:
         yield turn[:-2]
 
 
-def _read_answer(pieces: Sequence[_Piece], thinking: bool) -> Message:
-    close = next((place for place, piece in enumerate(pieces) if piece == _control("</think>")), None)
-    opened = next((piece for piece in pieces if piece.text.strip()), None) == _control("<think>")
-    if close is None and not (thinking or opened):
-        reasoning, rest = "", pieces
-    else:
-        before, rest = pieces[:close], pieces[close + 1 :] if close is not None else []
-        reasoning = "".join(piece.text for piece in before)
-        reasoning = reasoning.partition("<think>")[2] if opened else reasoning
-    content, calls = _read_calls(rest)
-    return Message("assistant", content, reasoning, tuple(calls))
-
-
-def _read_calls(pieces: Sequence[_Piece]) -> tuple[str, list[ToolCall]]:
-    """Split pieces into the content and the calls in it; each piece is looked at once."""
-    content = [""]
-    calls: list[ToolCall] = []
-    pending: list[str] | None = None
+def _read_answer(pieces: Iterable[_Piece], start: AnswerStart) -> Message:
+    reader, names = AnswerReader(start), set(start.marks.values())
+    deltas: list[Delta] = []
     for piece in pieces:
-        if piece == _control("<tool_call>"):
-            content += pending or []
-            pending = [piece.text]
-        elif piece == _control("</tool_call>") and pending is not None:
-            call = _read_call("".join(pending[1:]))
-            if call is None:
-                content += [*pending, piece.text]
-            else:
-                calls.append(call)
-                # The newline before a call is the format's; the next call may only take one of its own.
-                content[-1] = content[-1].removesuffix("\n")
-                content.append("")
-            pending = None
-        elif pending is not None:
-            pending.append(piece.text)
-        else:
-            content.append(piece.text)
-    return "".join(content + (pending or [])), calls
-
-
-def _read_call(body: str) -> ToolCall | None:
-    try:
-        return ToolCall.parse(body)
-    except (ValueError, RecursionError):
-        return None
+        is_mark = piece.is_control and piece.text in names
+        deltas += reader.push("", piece.text) if is_mark else reader.push(piece.text)
+    return join([*deltas, *reader.finish()])

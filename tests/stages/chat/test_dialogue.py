@@ -9,8 +9,10 @@ import torch
 from tests.tiny import SHAPE, TOKENIZER
 
 from minimind.errors import UserError
+from minimind.generation.live_forward import LiveForward
+from minimind.generation.request import Request
 from minimind.generation.sampling import Sampling
-from minimind.model import Cache, HiddenStates, Transformer
+from minimind.model import Transformer
 from minimind.stages.chat.dialogue import Dialogue
 from minimind.stages.chat.local_answers import LocalAnswerer
 from minimind.terminal.screen import Screen
@@ -31,13 +33,6 @@ class Scripted(Transformer):
         self.place = 0
         self.interrupt_at = interrupt_at
 
-    def hidden_states(
-        self, tokens: torch.Tensor, lengths: tuple[int, ...] | None = None, cache: Cache | None = None
-    ) -> HiddenStates:
-        if tokens.shape[1] > 1:
-            self.prompts.append(tokens[0].tolist())
-        return super().hidden_states(tokens, lengths, cache)
-
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         if self.place == self.interrupt_at:
             self.interrupt_at = -1
@@ -51,6 +46,14 @@ class Scripted(Transformer):
 def dialogue(model: Scripted, sampling: Sampling = GREEDY, **options: object) -> tuple[Dialogue, io.StringIO]:
     file = io.StringIO()
     answerer = LocalAnswerer(model, TOKENIZER, sampling)
+    engine = answerer.engine
+    engine._forward, submit = LiveForward(model, engine.slots), engine.submit
+
+    def note(request: Request) -> int:
+        model.prompts.append(list(request.prompt))
+        return submit(request)
+
+    engine.submit = note  # type: ignore[method-assign]
     return Dialogue(answerer=answerer, screen=Screen(file), **options), file
 
 

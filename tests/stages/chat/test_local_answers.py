@@ -1,18 +1,23 @@
 """A model's ids become pieces of an answer, of which tags are part only as control tokens."""
 
+from dataclasses import replace
+
 import pytest
 import torch
-from tests.tiny import SHAPE, TOKENIZER
+from tests.tiny import SHAPE, TOKENIZER, random_model
 
 from minimind.errors import UserError
+from minimind.generation.live_forward import LiveForward
 from minimind.generation.sampling import Sampling
 from minimind.model import Transformer
+from minimind.stages.chat.adapters import Adapters
 from minimind.stages.chat.dialogue import AnswerEnding
 from minimind.stages.chat.local_answers import LocalAnswerer
 from minimind.text.answers import Delta, join
 from minimind.text.conversation import Conversation, Message, parse_answer_ids
 
 QUESTION = Conversation((Message("user", "hello"),))
+WITH_TOOLS = replace(QUESTION, tools=({"type": "function", "function": {"name": "f"}},))
 CALL = '<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>'
 
 
@@ -20,7 +25,7 @@ class Scripted(Transformer):
     """Says its ids one after another, then the end."""
 
     def __init__(self, ids: list[int]) -> None:
-        super().__init__(SHAPE)
+        super().__init__(replace(SHAPE, max_position_embeddings=1024))
         self.script = [*ids, TOKENIZER.eos_id]
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
@@ -35,7 +40,8 @@ def answer(
     said: list[Delta] = []
     sampling = Sampling(temperature=0, max_tokens=max_tokens, stop=stop)
     answerer = LocalAnswerer(Scripted(ids), TOKENIZER, sampling)
-    return said, answerer.answer(QUESTION, 1, thinking=thinking, say=said.append)
+    answerer.engine._forward = LiveForward(answerer.model, answerer.engine.slots)
+    return said, answerer.answer(WITH_TOOLS, 1, thinking=thinking, say=said.append)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +55,7 @@ def test_the_pieces_make_the_message_that_the_ids_make(text: str) -> None:
 
 def test_thinking_comes_before_the_answer() -> None:
     said, _ = answer(TOKENIZER.encode_with_control("two\n</think>\n\nhello"), thinking=True)
-    assert join(said) == Message("assistant", "hello", "two") and said[0].kind == "reasoning"
+    assert join(said) == Message("assistant", "hello", "two") and said[0].part == "reasoning"
 
 
 def test_tags_that_are_only_spelled_stay_text() -> None:
@@ -91,3 +97,29 @@ def test_a_full_context_is_told_and_then_refused() -> None:
     assert answerer.shortage(longer, thinking=False) == "the context of 256 tokens is full"
     with pytest.raises(UserError, match=r"this turn has [\d,]+ tokens .* context is 256; shorten it"):
         answerer.answer(longest, 1, thinking=False, say=lambda _: None)
+
+
+def test_what_was_said_before_is_not_computed_again_until_the_weights_change() -> None:
+    model = Transformer(SHAPE)
+    answerer = LocalAnswerer(model, TOKENIZER, Sampling(temperature=0, max_tokens=4))
+    answerer.answer(QUESTION, 1, thinking=False, say=lambda _: None)
+    engine, computed = answerer.engine, answerer.engine.counters.num_computed
+    answerer.answer(QUESTION, 2, thinking=False, say=lambda _: None)
+    assert engine.counters.num_computed - computed <= 4 and answerer.engine is engine
+    answerer.adapters = Adapters(model, TOKENIZER, [])
+    assert answerer.engine is not engine
+
+
+def test_an_answer_that_is_interrupted_keeps_what_was_held_back_and_the_next_one_is_well() -> None:
+    def say(delta: Delta) -> None:
+        said.append(delta)
+        raise KeyboardInterrupt
+
+    said: list[Delta] = []
+    answerer = LocalAnswerer(random_model(), TOKENIZER, Sampling(temperature=0, max_tokens=8))
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            answerer.answer(QUESTION, 1, thinking=False, say=say)
+    assert answerer.engine.is_idle
+    answerer.answer(QUESTION, 1, thinking=False, say=said.append)
+    assert len(said) > 2

@@ -14,7 +14,7 @@ from tests.tiny import TOKENIZER, random_model
 
 import minimind
 from minimind.errors import UserError
-from minimind.generation.generate import complete
+from minimind.generation.completions import complete
 from minimind.generation.sampling import Sampling
 from minimind.stages.generate.continuations import Continuation, Continuer
 from minimind.stages.generate.prompts import GivenPrompt
@@ -79,7 +79,7 @@ def test_a_prompt_that_does_not_fit_has_an_error_and_the_others_have_answers() -
     ]
     found = [one for _, one in continuer().run(prompts)]
     assert [bool(one.error) for one in found] == [True, False, True]
-    assert "tokens and the model's context 256, of which" in found[0].error and found[1].ids
+    assert "tokens and the context 256, of which" in found[0].error and found[1].ids
     [alone] = [one for _, one in continuer().run(prompts[:1])]
     assert alone == found[0]
 
@@ -94,7 +94,7 @@ def test_an_answer_may_reach_the_end_of_the_context() -> None:
 
 def test_text_is_told_as_it_comes() -> None:
     told: list[str] = []
-    [(_, found)] = continuer(on_text=told.append).run(PROMPTS[:1])
+    [(_, found)] = continuer(on_event=lambda event: told.append(event.text)).run(PROMPTS[:1])
     assert "".join(told) == found.text and len([piece for piece in told if piece]) > 1
 
 

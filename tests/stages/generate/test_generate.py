@@ -17,15 +17,17 @@ from tests.tiny import TOKENIZER, fresh_model, write_rows
 import minimind
 from minimind.cli import parse
 from minimind.errors import ConfigError, DataError, UserError
-from minimind.generation.generate import complete, generate
+from minimind.generation.completions import complete
+from minimind.generation.generate import generate
 from minimind.generation.sampling import Sampling
 from minimind.lora import LoraConfig, add_lora, lora_weights
-from minimind.stages.generate.continuations import Continuation, Continuer
+from minimind.stages.generate.continuations import Continuation
 from minimind.stages.generate.generate import _row, run
 from minimind.stages.generate.prompts import GivenPrompt
 from minimind.storage.adapters import fingerprint, save_adapter
 from minimind.storage.checkpoint import load_model, save_checkpoint
-from minimind.text.conversation import Conversation, Message, render_prompt
+from minimind.text.answers import Delta
+from minimind.text.conversation import Conversation, Message, ToolCall, render_prompt
 
 PROMPTS = ["hello", "你好", "world", "there", "hello there"]
 Generate = Callable[..., str]
@@ -150,18 +152,16 @@ def test_prompts_that_do_not_fit_are_rows_with_an_error_and_counted(go: Generate
     assert [row.pop("error", "")[:14] for row in found] == ["the prompt has"] * 2 + [""]
     assert found[:2] == rows[:2] and found[2]["text"]
     assert "(error: the prompt has" in go("--source", "in.jsonl")
-    with pytest.raises(UserError, match=r"^--prompt: the prompt has [\d,]+ tokens and the model's context 200"):
+    with pytest.raises(UserError, match=r"^--prompt: the prompt has [\d,]+ tokens and the context 200"):
         go("--prompt", "long " * 300)
 
 
-def test_calls_and_reasoning_are_told_apart_by_ids(go: Generate) -> None:
-    """A tag that is only spelled is text, as in a chat."""
-    tokenizer = load_model("model")[1]
-    prompt = GivenPrompt("here", {}, Conversation((Message("user", "hi"),)))
-    continuer = Continuer(model=fresh_model(), tokenizer=tokenizer, sampling=Sampling())
-    ids = [*tokenizer.encode("a </think> b"), tokenizer.eos_id]
-    assert _row(prompt, Continuation("a </think> b", ids, "stop"), continuer)["text"] == "a </think> b"
-    assert _row(prompt, Continuation("a </think>", ids[:-1], "stop"), continuer)["reasoning_content"] == "a "
+def test_an_answer_is_a_row_with_its_reasoning_and_its_calls() -> None:
+    prompt, call = GivenPrompt("here", {}, Conversation((Message("user", "hi"),))), ToolCall("f", {"x": 1})
+    deltas = [Delta("reasoning", "a"), Delta("content", "b </think>"), Delta("call", call=call)]
+    row = _row(prompt, Continuation([5, 6], [0.0, 0.0], "stop", deltas=deltas))
+    assert row.pop("tool_calls")[0]["function"] == {"name": "f", "arguments": {"x": 1}}
+    assert row == {"text": "b </think>", "reasoning_content": "a", "finish_reason": "stop", "tokens": 2}
 
 
 def test_a_row_that_cannot_be_answered_is_named(go: Generate) -> None:

@@ -35,4 +35,15 @@ function take(message, { delta, logprobs, finish_reason: finished }) {
     message.tokens.push([token, logprob, top.map((other) => [other.token, other.logprob])]);
   }
   if (finished) message.note = finished === "length" ? "cut" : "";
+  if (message.note === "cut") message.calls = message.calls.filter(isWhole);
+}
+
+/** Can it be run, and sent again? An answer that is cut may end in the middle of a call. */
+function isWhole({ arguments: json }) {
+  try {
+    JSON.parse(json);
+    return true;
+  } catch {
+    return false;
+  }
 }

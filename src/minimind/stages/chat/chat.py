@@ -99,7 +99,7 @@ def _model(config: ChatConfig) -> tuple[Answerer, Adapters, str]:
     adapters = Adapters(model, tokenizer, config.adapters)
     adapted = f" with adapter {adapters.active}" if adapters.names else ""
     title = f"{config.model}, {parameters / 1e6:.1f}M parameters{adapted}"
-    return LocalAnswerer(model, tokenizer, config.sampling), adapters, title
+    return LocalAnswerer(model, tokenizer, config.sampling, adapters), adapters, title
 
 
 def _endpoint(config: ChatConfig) -> Endpoint | None:

@@ -12,7 +12,7 @@ from minimind.generation.sampling import Sampling
 from minimind.remote.answer_stream import StreamPiece
 from minimind.remote.endpoint import Endpoint, StreamBroken
 from minimind.stages.chat.dialogue import AnswerEnding
-from minimind.text.answers import Delta
+from minimind.text.answers import CutCall, Delta
 from minimind.text.conversation import Conversation, ToolCall
 
 __all__ = ["RemoteAnswerer"]
@@ -73,14 +73,17 @@ class _Calls:
             self.parts[place]["arguments"] += part.function.arguments or ""
 
     def finish(self, *, is_whole: bool) -> Iterator[Delta]:
-        """The calls; one that cannot be read, or may lack its end, is text that nobody runs."""
+        """The calls; one that cannot be read, or may lack its end, is cut: shown, and run by nobody."""
         for part in self.parts:
             try:
                 call = ToolCall.parse(part) if is_whole else None
             except (ValueError, RecursionError):
                 call = None
-            text = "" if call else f"\n{part['name']}({part['arguments']})"
-            yield Delta("call", call=call) if call else Delta("content", text)
+            if call is not None:
+                yield Delta("call", call=call)
+            else:
+                cut = CutCall(part["name"], part["arguments"])
+                yield Delta("call", cut=cut, hidden=f"\n{cut.name}({cut.arguments})")
 
 
 def _texts(piece: StreamPiece) -> Iterator[Delta]:

@@ -8,11 +8,12 @@ already has. `generate.py` writes down what comes.
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from minimind.errors import UserError
+from minimind.generation.completions import Completion
 from minimind.generation.engine import Engine
-from minimind.generation.request import Event, FinishReason, Request
+from minimind.generation.request import Event, Request, misfit
 from minimind.generation.sampling import Sampling
 from minimind.model import Transformer
 from minimind.stages.generate.prompts import GivenPrompt
@@ -26,15 +27,9 @@ GROUP = 8
 
 
 @dataclass
-class Continuation:
-    """What follows a prompt, or why nothing can.
+class Continuation(Completion):
+    """What follows a prompt, or why nothing can."""
 
-    ids:  all that were drawn, a final stop id included
-    """
-
-    text: str = ""
-    ids: list[int] = field(default_factory=list)
-    finish_reason: FinishReason | None = None
     error: str = ""
 
 
@@ -42,8 +37,8 @@ class Continuation:
 class Continuer:
     """A model, and how it is asked.
 
-    on_text:  told each piece of text as it comes, of whichever prompt
-    on_end:   told what follows each prompt as soon as it is whole, what is computed again included
+    on_event:  told each piece as it comes, of whichever prompt
+    on_end:    told what follows each prompt as soon as it is whole, what is computed again included
     """
 
     model: Transformer
@@ -51,7 +46,7 @@ class Continuer:
     sampling: Sampling
     thinking: bool = False
     batch_size: int = 16
-    on_text: Callable[[str], None] = lambda text: None
+    on_event: Callable[[Event], None] = lambda event: None
     on_end: Callable[[Continuation], None] = lambda found: None
 
     def start(self, first: int, num_prompts: int) -> int:
@@ -72,7 +67,8 @@ class Continuer:
 
     def _group(self, prompts: Sequence[GivenPrompt], start: int) -> Iterator[Continuation]:
         ids = [prompt.ids(self.tokenizer, thinking=self.thinking) for prompt in prompts]
-        found = [Continuation(error=self._misfit(some)) for some in ids]
+        context = self.model.config.max_position_embeddings
+        found = [Continuation(error=misfit(len(some), context)) for some in ids]
         for one in found:
             if one.error:
                 self.on_end(one)
@@ -85,36 +81,23 @@ class Continuer:
             max_queue=len(prompts),
             max_queue_tokens=sys.maxsize,
         )
-        numbers = {engine.submit(self._request(ids[place], start + place)): place for place in fitting}
+        numbers = {engine.submit(self._request(prompts[place], ids[place], start + place)): place for place in fitting}
         events = engine.run()
         for one in found:
             while not (one.finish_reason or one.error):
                 event = next(events)
                 place = numbers[event.request]
-                _take(event, found[place], prompts[place])
-                self.on_text(event.text)
+                if event.finish_reason == "error":
+                    raise UserError(f"{prompts[place].where}: {event.error}")
+                found[place].take(event)
+                self.on_event(event)
                 if event.finish_reason:
                     self.on_end(found[place])
             yield one
 
-    def _misfit(self, ids: Sequence[int]) -> str:
-        context = self.model.config.max_position_embeddings
-        if len(ids) < context:
-            return ""
-        return (
-            f"the prompt has {len(ids):,} tokens and the model's context {context:,}, of which the answer needs at "
-            "least one; shorten it"
-        )
-
-    def _request(self, ids: Sequence[int], stream: int) -> Request:
-        stop_ids = self.tokenizer.end_ids
-        return Request(prompt=ids, sampling=self.sampling, stream=stream, stop_ids=stop_ids)
-
-
-def _take(event: Event, into: Continuation, prompt: GivenPrompt) -> None:
-    if event.finish_reason == "error":
-        raise UserError(f"{prompt.where}: {event.error}")
-    if event.id is not None:
-        into.ids.append(event.id)
-    into.text += event.text
-    into.finish_reason = event.finish_reason
+    def _request(self, prompt: GivenPrompt, ids: Sequence[int], stream: int) -> Request:
+        settings = {"sampling": self.sampling, "stream": stream}
+        if prompt.conversation is None:
+            return Request(prompt=ids, stop_ids=self.tokenizer.end_ids, **settings)
+        has_tools = bool(prompt.conversation.tools)
+        return Request.for_answer(ids, self.tokenizer, thinking=self.thinking, has_tools=has_tools, **settings)

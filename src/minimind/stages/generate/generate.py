@@ -22,8 +22,8 @@ from minimind.storage.adapters import fingerprint
 from minimind.storage.checkpoint import load_model
 from minimind.terminal.notes import say
 from minimind.terminal.progress import TrainingProgress
-from minimind.terminal.screen import Screen
-from minimind.text.conversation import parse_sampled
+from minimind.terminal.screen import AnswerView, Screen
+from minimind.text.answers import Delta
 
 __all__ = ["GenerateConfig", "run"]
 
@@ -70,14 +70,35 @@ def _show(config: GenerateConfig, continuer: Continuer, prompts: Sequence[GivenP
     if len(config.prompt) == 1:
         if screen.is_terminal and not config.chat:
             screen.write(config.prompt[0], "dim")
-        [(prompt, found)] = replace(continuer, on_text=screen.write).run(prompts)
+        view = _View(screen)
+        [(prompt, found)] = replace(continuer, on_event=lambda event: view.show(event.text, event.deltas)).run(prompts)
         if found.error:
             raise UserError(f"{prompt.where}: {found.error}")
         screen.line()
         return
     for number, (prompt, found) in enumerate(continuer.run(prompts), start=1):
         screen.line(f"[{number}] {prompt.row.get('prompt') or prompt.where}", "dim")
-        screen.line(f"(error: {found.error})\n" if found.error else f"{found.text}\n")
+        if found.error:
+            screen.line(f"(error: {found.error})")
+        else:
+            _View(screen).show(found.text, found.deltas)
+            screen.line()
+        screen.line()
+
+
+class _View:
+    """A text as it is, an answer as a chat shows it, with the calls that nobody runs here."""
+
+    def __init__(self, screen: Screen) -> None:
+        self._screen, self._answer = screen, AnswerView(screen)
+
+    def show(self, text: str, deltas: Sequence[Delta]) -> None:
+        self._screen.write(text)
+        for delta in deltas:
+            self._answer.push(delta)
+            if delta.call is not None:
+                self._answer.finish()
+                self._screen.line(delta.call.to_json(), "cyan")
 
 
 def _write(config: GenerateConfig, out: Path, continuer: Continuer, prompts: Sequence[GivenPrompt]) -> None:
@@ -90,7 +111,7 @@ def _write(config: GenerateConfig, out: Path, continuer: Continuer, prompts: Seq
                 progress.note(f"{out}: has {file.num_rows:,} rows; {file.num_rows - start:,} are computed once more")
             continuer = replace(continuer, on_end=_Speed(progress, start))
             for prompt, found in continuer.run(prompts, file.num_rows):
-                file.add(prompt.row | _row(prompt, found, continuer))
+                file.add(prompt.row | _row(prompt, found))
     errors = f", {file.num_errors:,} of them with an error in place of an answer" if file.num_errors else ""
     say(f"{out}: {file.num_rows:,} rows{errors}")
 
@@ -109,14 +130,14 @@ class _Speed:
         self._progress.update(self._num_done, {"tokens_per_second": speed})
 
 
-def _row(prompt: GivenPrompt, found: Continuation, continuer: Continuer) -> dict[str, Any]:
+def _row(prompt: GivenPrompt, found: Continuation) -> dict[str, Any]:
     """The part of an output row that the model wrote."""
     if found.error:
         return {"error": found.error}
     facts = {"finish_reason": found.finish_reason, "tokens": len(found.ids)}
     if prompt.conversation is None:
         return {"text": found.text, **facts}
-    message = parse_sampled(found, continuer.tokenizer, continuer.thinking).to_dict()
+    message = found.message.to_dict()
     return {"text": message.pop("content"), **{key: message[key] for key in message if key != "role"}, **facts}
 
 

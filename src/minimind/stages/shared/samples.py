@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from minimind.generation.generate import complete, generate
+from minimind.generation.completions import complete_requests, complete_texts
+from minimind.generation.request import Request
 from minimind.generation.sampling import Sampling
 from minimind.text.conversation import Message, render_prompt
 from minimind.training.trained_model import TrainedModel
@@ -14,7 +15,8 @@ def continue_samples(trained: TrainedModel, prompts: list[str]) -> Callable[[], 
     """Greedy continuations of the prompts."""
 
     def sample() -> list[tuple[str, str]]:
-        texts = generate(trained.model, trained.tokenizer, prompts, max_tokens=48, temperature=0.0)
+        greedy = Sampling(temperature=0.0, max_tokens=48)
+        texts = complete_texts(trained.model, trained.tokenizer, prompts, greedy)
         return list(zip(prompts, texts, strict=True))
 
     return sample
@@ -22,10 +24,14 @@ def continue_samples(trained: TrainedModel, prompts: list[str]) -> Callable[[], 
 
 def answer_samples(trained: TrainedModel, questions: list[str]) -> Callable[[], list[tuple[str, str]]]:
     """Greedy answers to the questions."""
-    prompts = [render_prompt([Message("user", question)], (), trained.tokenizer) for question in questions]
+    tokenizer, greedy = trained.tokenizer, Sampling(temperature=0.0, max_tokens=64)
+    prompts = [render_prompt([Message("user", question)], (), tokenizer) for question in questions]
+    requests = [
+        Request.for_answer(prompt, tokenizer, thinking=False, has_tools=False, sampling=greedy) for prompt in prompts
+    ]
 
     def sample() -> list[tuple[str, str]]:
-        answers = complete(trained.model, trained.tokenizer, prompts, Sampling(temperature=0.0, max_tokens=64))
-        return [(question, answer.text) for question, answer in zip(questions, answers, strict=True)]
+        answers = complete_requests(trained.model, tokenizer, requests)
+        return [(question, answer.message.content) for question, answer in zip(questions, answers, strict=True)]
 
     return sample

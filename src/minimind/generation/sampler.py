@@ -1,13 +1,14 @@
-"""The next id of each request, rows with equal settings together.
+"""The next id of each sequence: its settings, its random numbers, and what it has said so far.
 
-The draws are those of `generate.py`: a request's random numbers come from its seed and stream alone, so that it says
-the same alone and among others.
+A sequence's random numbers come from its seed and its stream's number alone, so it says the same alone and among
+others; sequences with equal settings are drawn together. `sampling.py` has the arithmetic.
 """
 
 import logging
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,15 +16,27 @@ from torch import Tensor
 from minimind.generation.request import Request, TokenScore
 from minimind.generation.sampling import Sampling, draw, penalise
 
-__all__ = ["Chooser", "choose", "score"]
+__all__ = ["Drawn", "Sampler", "choose", "score"]
 
 log = logging.getLogger(__name__)
 
 _GREEDY = Sampling(temperature=0.0)
 
 
-class Chooser:
-    """One request's way to choose: settings, random numbers, and what was said already."""
+class Drawn(NamedTuple):
+    """An id, and its log-probability under the distribution it was drawn from: temperature, top-p, ... applied; 0 when
+    greedy."""
+
+    id: int
+    logprob: float
+
+
+class Sampler:
+    """One sequence's way to choose.
+
+    settings:  of the draw
+    barred:    ids that are never drawn
+    """
 
     def __init__(self, request: Request) -> None:
         sampling = request.sampling
@@ -31,7 +44,9 @@ class Chooser:
         self.settings = replace(sampling, seed=0, max_tokens=1, stop=(), repetition_penalty=1.0)
         if sampling.temperature == 0:
             self.settings = _GREEDY
+        self.barred = request.barred
         self._request = request
+        # A Mersenne twister, so that the draws are the same on every device and in every version of torch.
         self._random = random.Random(f"{sampling.seed} {request.stream}")
         self._drawn: dict[int, int] = {}
         self._guided = None if request.guide is None else request.guide.begin()
@@ -77,41 +92,56 @@ class Chooser:
         return logits.masked_fill(barred.to(logits.device), -torch.inf)
 
 
-def choose(logits: Tensor, choosers: Sequence[Chooser]) -> list[int | None]:
+def choose(logits: Tensor, samplers: Sequence[Sampler]) -> list[Drawn | None]:
     """The next id of each row of [n, V]; None for a row whose settings fail, which costs no other row its id."""
     failed: list[int] = []
-    if any(chooser.has_adjustments for chooser in choosers):
-        rows = [_adjusted(row, chooser) for row, chooser in zip(logits, choosers, strict=True)]
+    if any(sampler.has_adjustments for sampler in samplers):
+        rows = [_adjusted(row, sampler) for row, sampler in zip(logits, samplers, strict=True)]
         failed = [place for place, row in enumerate(rows) if row is None]
         logits = torch.stack([own if row is None else row for own, row in zip(logits, rows, strict=True)])
-    ids: list[int | None] = list(_drawn(logits, choosers))
+    drawn: list[Drawn | None] = list(_drawn(_without_barred(logits, samplers), samplers))
     for place in failed:
-        ids[place] = None
-    return ids
+        drawn[place] = None
+    return drawn
 
 
-def _adjusted(logits: Tensor, chooser: Chooser) -> Tensor | None:
+def _adjusted(logits: Tensor, sampler: Sampler) -> Tensor | None:
     try:
-        return chooser.adjusted(logits) if chooser.has_adjustments else logits
+        return sampler.adjusted(logits) if sampler.has_adjustments else logits
     except Exception:
         log.exception("a request's settings failed")
         return None
 
 
-def _drawn(logits: Tensor, choosers: Sequence[Chooser]) -> list[int]:
+def _without_barred(logits: Tensor, samplers: Sequence[Sampler]) -> Tensor:
+    """[n, V], -inf where a row may not draw an id. One operation: every plain chat bars the marks of calls."""
+    rows = [row for row, sampler in enumerate(samplers) for _ in sampler.barred]
+    if not rows:
+        return logits
+    ids = [index for sampler in samplers for index in sampler.barred]
+    rows, ids = torch.tensor(rows, device=logits.device), torch.tensor(ids, device=logits.device)
+    return logits.index_put((rows, ids), torch.tensor(-torch.inf, device=logits.device))
+
+
+def _drawn(logits: Tensor, samplers: Sequence[Sampler]) -> list[Drawn]:
     """One draw for each row, those with equal settings together."""
     groups: dict[Sampling, list[int]] = {}
-    for row, chooser in enumerate(choosers):
-        groups.setdefault(chooser.settings, []).append(row)
+    for row, sampler in enumerate(samplers):
+        groups.setdefault(sampler.settings, []).append(row)
     if len(groups) == 1:
         [settings] = groups
-        return draw(logits, settings, [chooser.uniform() for chooser in choosers])[0].tolist()
-    ids = [0] * len(choosers)
+        return _draw(logits, settings, samplers)
+    drawn = [Drawn(0, 0.0)] * len(samplers)
     for settings, rows in groups.items():
-        drawn, _ = draw(logits[rows], settings, [choosers[row].uniform() for row in rows])
-        for row, index in zip(rows, drawn.tolist(), strict=True):
-            ids[row] = index
-    return ids
+        some = _draw(logits[rows], settings, [samplers[row] for row in rows])
+        for row, one in zip(rows, some, strict=True):
+            drawn[row] = one
+    return drawn
+
+
+def _draw(logits: Tensor, settings: Sampling, samplers: Sequence[Sampler]) -> list[Drawn]:
+    ids, logprobs = draw(logits, settings, [sampler.uniform() for sampler in samplers])
+    return [Drawn(*one) for one in zip(ids.tolist(), logprobs.tolist(), strict=True)]
 
 
 def score(logits: Tensor, ids: Sequence[int], num_top: int) -> list[TokenScore]:
