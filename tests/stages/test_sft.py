@@ -121,3 +121,28 @@ def test_a_run_is_not_resumed_from_another_model_or_other_data_of_the_same_name(
     prepare([own / "chats.jsonl"], tokenizer, own / "data", PrepareOptions(valid_fraction=0, workers=1))
     assert start(own, tmp_path / "run", **{"train.steps": 2}) == 2
     assert f"{tmp_path / 'run'}: data.source is no longer what this run began with" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("long", ["split", "drop", "truncate_prompt"])
+def test_prompts_that_fill_the_context_never_end_a_run_and_what_was_done_is_said(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], long: str
+) -> None:
+    rows = [("who are you? " * (1 if number % 3 else 90), "I am a small model.") for number in range(30)]
+    lines = [{"messages": [{"role": "user", "content": q}, {"role": "assistant", "content": a}]} for q, a in rows]
+    (tmp_path / "mix.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lines))
+    changes = {"data.long": long, "data.source": tmp_path / "mix.jsonl", "train.batch_tokens": 96, "train.steps": 40}
+    assert start(base, tmp_path / "run", **changes) == 0
+    said = capsys.readouterr().out
+    assert f"data.long {long}: " in said and "longer than the context" in said
+
+
+def test_only_the_last_answer_is_learnt_when_asked_and_prepared_data_must_have_been_asked(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    turn = [{"role": "user", "content": "who are you?"}, {"role": "assistant", "content": "Very hot."}]
+    (tmp_path / "two.jsonl").write_text(json.dumps({"messages": turn + turn}) + "\n")
+    changes = {"data.learn": "last", "data.source": tmp_path / "two.jsonl", "train.steps": 1}
+    assert start(base, tmp_path / "run", **changes) == 0
+    assert "not learnt: 1 answers before the last" in capsys.readouterr().out
+    assert start(base, tmp_path / "other", **{"data.learn": "last"}) == 2
+    assert "is prepared already, without it; give --learn to `minimind prepare`" in capsys.readouterr().err

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from minimind.config import REQUIRED, Config, option
+from minimind.data.fitting import FittedDocuments, fitted
 from minimind.data.loader import Documents, plan_rows
 from minimind.data.shards import ShardSet
 from minimind.data.teacher import KeptTeacher, TeacherRows, TeacherSettings, keep_teacher
@@ -72,6 +73,7 @@ def run(config: DistillConfig) -> None:
             "that the teacher knows; lower it"
         )
     documents, valid = open_documents(config.data, tokenizer, config.run)
+    documents = fitted(documents, config.data.context)
     source, objective = _learn_from(config, teacher, documents, tokenizer.vocab_size)
     inputs = {"data.source": documents.fingerprint, "teacher.model": fingerprint(teacher)}
     inputs |= {"base": fingerprint(student)} if config.base else {}
@@ -96,7 +98,7 @@ def run(config: DistillConfig) -> None:
 
 
 def _learn_from(
-    config: DistillConfig, teacher: Transformer, documents: ShardSet, num_ids: int
+    config: DistillConfig, teacher: Transformer, documents: ShardSet | FittedDocuments, num_ids: int
 ) -> tuple[Callable[[Placement], EpochSource], Distillation | KeptDistillation]:
     """Rows and an objective: the teacher asked as it goes, or what was kept of it."""
     settings, data = config.teacher, config.data

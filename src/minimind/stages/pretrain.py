@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from minimind.config import REQUIRED, option
+from minimind.data.fitting import fitted
 from minimind.errors import ConfigError
 from minimind.model import ModelConfig, Transformer
 from minimind.objectives.next_token import NextToken
@@ -63,7 +64,9 @@ def run(config: PretrainConfig) -> None:
             context=config.data.context,
             trained=trained,
             objective=NextToken(config.train.router_coefficient),
-            source=packed_source(documents, config.data.context, config.train.batch_tokens),
+            source=packed_source(
+                fitted(documents, config.data.context), config.data.context, config.train.batch_tokens
+            ),
             validation=packed_validation(valid, config.data.context, tokenizer),
             sample=continue_samples(trained, config.sample_prompts),
             inputs={**inputs, "data.source": documents.fingerprint},

@@ -4,7 +4,13 @@ from pathlib import Path
 
 from minimind.config import REQUIRED, option
 from minimind.objectives.next_token import NextToken
-from minimind.stages.shared.rows import DataConfig, open_documents, packed_source, packed_validation
+from minimind.stages.shared.rows import (
+    ConversationsConfig,
+    learnt_documents,
+    open_documents,
+    packed_source,
+    packed_validation,
+)
 from minimind.stages.shared.samples import answer_samples
 from minimind.stages.shared.training_options import SampledTrainingOptions
 from minimind.storage.adapters import fingerprint
@@ -21,7 +27,7 @@ class SftConfig(SampledTrainingOptions):
     """A pretrained model learns to answer: conversations, thinking and tool calls alike."""
 
     model: Path = option(REQUIRED, "The model to start from: a run folder, a checkpoint, or a Hugging Face folder.")
-    data: DataConfig = option(REQUIRED, "What to learn from.")
+    data: ConversationsConfig = option(REQUIRED, "What to learn from.")
     train: TrainConfig = TrainConfig()
 
 
@@ -41,7 +47,9 @@ def run(config: SftConfig) -> None:
             context=config.data.context,
             trained=trained,
             objective=NextToken(config.train.router_coefficient),
-            source=packed_source(documents, config.data.context, config.train.batch_tokens),
+            source=packed_source(
+                learnt_documents(documents, config.data), config.data.context, config.train.batch_tokens
+            ),
             validation=packed_validation(valid, config.data.context, tokenizer),
             sample=answer_samples(trained, config.sample_prompts),
             inputs={"data.source": documents.fingerprint, "model": began},

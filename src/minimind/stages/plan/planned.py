@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from minimind.config import load
+from minimind.data.fitting import fitted
 from minimind.data.loader import Documents, PackedRows
-from minimind.data.shards import open_prepared
+from minimind.data.shards import ShardSet, open_prepared
 from minimind.errors import ConfigError
 from minimind.model import Transformer
 from minimind.report.plan import Shape, positions_seen
@@ -150,6 +151,9 @@ def _trained(config: PretrainConfig | SftConfig) -> tuple[TrainedModel, bool]:
 
 def _rows(documents: Documents, config: PretrainConfig | SftConfig) -> PackedRows:
     train, context = config.train, config.data.context
+    if isinstance(documents, ShardSet):
+        long = config.data.long if isinstance(config, SftConfig) else "split"
+        documents = fitted(documents, context, long)
     return PackedRows(documents, context=context, batch_tokens=train.batch_tokens, seed=train.seed)
 
 

@@ -3,14 +3,21 @@
 import hashlib
 import json
 import math
+import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from minimind.config import REQUIRED, Config, option
+from minimind.data.columns import ColumnNames
+from minimind.data.counts import in_words
 from minimind.data.files import find_files
+from minimind.data.fitting import FittedDocuments, Long, fitted
+from minimind.data.learnt import Learn
 from minimind.data.loader import Documents, PackedRows, Subset, plan_rows
+from minimind.data.options import PrepareOptions
 from minimind.data.shards import ShardSet, open_prepared
 from minimind.errors import ConfigError, DataError
 from minimind.interfaces import Objective
@@ -19,7 +26,14 @@ from minimind.training.distributed import num_processes
 from minimind.training.job import Placement, Validation
 from minimind.training.trainer import Trainer
 
-__all__ = ["DataConfig", "open_documents", "packed_source", "packed_validation"]
+__all__ = [
+    "ConversationsConfig",
+    "DataConfig",
+    "learnt_documents",
+    "open_documents",
+    "packed_source",
+    "packed_validation",
+]
 
 # Enough for a validation loss steady to about 0.01, and a few seconds of work.
 VALID_TOKENS = 65536
@@ -38,6 +52,25 @@ class DataConfig(Config):
     context: int = option(1024, "Tokens of a row; a longer document is split over several.", kind="data", ge=2)
 
 
+class ConversationsConfig(DataConfig):
+    """What a stage learns from that learns to answer. `columns` and `learn` are for sources that are not prepared."""
+
+    long: Long = option(
+        "split",
+        "Conversations longer than the context: split over rows, drop, or truncate_prompt (keep the end, with the last "
+        "answer).",
+        kind="data",
+    )
+    learn: Learn = option("all", "Learn all answers of a conversation, or the last alone.", kind="data")
+    columns: ColumnNames = option(
+        [], "Of rows in no known shape: which column is which, such as prompt=question answer=reply.", kind="data"
+    )
+
+    @property
+    def preparation(self) -> PrepareOptions:
+        return PrepareOptions(learn=self.learn, columns=self.columns)
+
+
 def open_documents(data: DataConfig, tokenizer: Tokenizer, folder: Path) -> tuple[ShardSet, ShardSet | None]:
     """The training and validation documents: prepared ones as they are, raw sources prepared into `folder`/data-*.
 
@@ -46,10 +79,13 @@ def open_documents(data: DataConfig, tokenizer: Tokenizer, folder: Path) -> tupl
     """
     from minimind.data.prepare import prepare
 
+    options = data.preparation if isinstance(data, ConversationsConfig) else PrepareOptions()
     if found := open_prepared(data.source, tokenizer):
+        _require_prepared_so(found[0], options)
         return found
     # What was tried before the run began, with another source or tokenizer, must not be taken for this one.
-    wanted = json.dumps([data.source, tokenizer.fingerprint]).encode()
+    others = [options.learn, *options.columns] if options != PrepareOptions() else []
+    wanted = json.dumps([data.source, tokenizer.fingerprint, *others]).encode()
     place = folder / f"data-{hashlib.sha256(wanted).hexdigest()[:8]}"
     if found := open_prepared([place], tokenizer):
         _require_unchanged(data.source, found[0])
@@ -59,10 +95,30 @@ def open_documents(data: DataConfig, tokenizer: Tokenizer, folder: Path) -> tupl
             f"data.source is {', '.join(data.source)}, which {num_processes()} processes would each prepare; "
             "prepare it first with `minimind prepare`, and name the folder that it writes"
         )
-    prepare(data.source, tokenizer, place)
+    for note in prepare(data.source, tokenizer, place, options).notes():
+        print(note)
     found = open_prepared([place], tokenizer)
     assert found is not None, "what was just prepared is there"
     return found
+
+
+def learnt_documents(documents: ShardSet, data: ConversationsConfig) -> ShardSet | FittedDocuments:
+    """The documents as they fit the context; what is done to those that do not is said. Errors: DataError"""
+    found = fitted(documents, data.context, data.long)
+    if isinstance(found, FittedDocuments) and os.environ.get("RANK", "0") == "0":
+        print(f"data.long {data.long}: {in_words(found.counts)}")
+    return found
+
+
+def _require_prepared_so(prepared: ShardSet, options: PrepareOptions) -> None:
+    """What weighs is decided when data are prepared."""
+    was = prepared.index.report.get("options", {})
+    for name, wanted in (("learn", options.learn), ("columns", options.columns)):
+        if wanted != PrepareOptions.model_fields[name].default and was.get(name) != wanted:
+            raise ConfigError(
+                f"data.{name} is {wanted!r}, but {prepared.folder.parent} is prepared already, without it; give "
+                f"--{name} to `minimind prepare`"
+            )
 
 
 def _require_unchanged(sources: Sequence[str], prepared: ShardSet) -> None:
@@ -70,7 +126,7 @@ def _require_unchanged(sources: Sequence[str], prepared: ShardSet) -> None:
     if not all(Path(source).exists() for source in sources):
         return
     before = {file["name"]: file["bytes"] for file in prepared.index.report["sources"]}
-    now = {file.name: file.size for file in find_files(sources)}
+    now = {file.name: file.size for file in find_files(sources, unread=Counter())}
     if changed := [name for name in before | now if before.get(name) != now.get(name)]:
         raise DataError(
             f"{changed[0]}: has changed since {prepared.folder.parent} was prepared from it; give another --run, "
@@ -112,6 +168,8 @@ def packed_validation(
     order = np.random.default_rng(0).permutation(len(documents.lengths))
     enough = int(np.searchsorted(np.cumsum(documents.lengths[order]), VALID_TOKENS)) + 1
     chosen = Subset(documents, order[:enough])
+    if not any(chosen[number][1][1:].any() for number in range(len(chosen.lengths))):
+        return None
 
     def validation(placement: Placement) -> Validation:
         world = placement.world
