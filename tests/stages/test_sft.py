@@ -132,7 +132,7 @@ def test_prompts_that_fill_the_context_never_end_a_run_and_what_was_done_is_said
     (tmp_path / "mix.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lines))
     changes = {"data.long": long, "data.source": tmp_path / "mix.jsonl", "train.batch_tokens": 96, "train.steps": 40}
     assert start(base, tmp_path / "run", **changes) == 0
-    said = capsys.readouterr().out
+    said = capsys.readouterr().err
     assert f"data.long {long}: " in said and "longer than the context" in said
 
 
@@ -143,6 +143,6 @@ def test_only_the_last_answer_is_learnt_when_asked_and_prepared_data_must_have_b
     (tmp_path / "two.jsonl").write_text(json.dumps({"messages": turn + turn}) + "\n")
     changes = {"data.learn": "last", "data.source": tmp_path / "two.jsonl", "train.steps": 1}
     assert start(base, tmp_path / "run", **changes) == 0
-    assert "not learnt: 1 answers before the last" in capsys.readouterr().out
+    assert "not learnt: 1 answers before the last" in capsys.readouterr().err
     assert start(base, tmp_path / "other", **{"data.learn": "last"}) == 2
     assert "is prepared already, without it; give --learn to `minimind prepare`" in capsys.readouterr().err

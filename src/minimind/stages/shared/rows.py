@@ -21,6 +21,7 @@ from minimind.data.options import PrepareOptions
 from minimind.data.shards import ShardSet, open_prepared
 from minimind.errors import ConfigError, DataError
 from minimind.interfaces import Objective
+from minimind.terminal.notes import note
 from minimind.text.tokenizer import Tokenizer
 from minimind.training.distributed import num_processes
 from minimind.training.job import Placement, Validation
@@ -95,8 +96,8 @@ def open_documents(data: DataConfig, tokenizer: Tokenizer, folder: Path) -> tupl
             f"data.source is {', '.join(data.source)}, which {num_processes()} processes would each prepare; "
             "prepare it first with `minimind prepare`, and name the folder that it writes"
         )
-    for note in prepare(data.source, tokenizer, place, options).notes():
-        print(note)
+    for line in prepare(data.source, tokenizer, place, options).notes():
+        note(line)
     found = open_prepared([place], tokenizer)
     assert found is not None, "what was just prepared is there"
     return found
@@ -106,7 +107,7 @@ def learnt_documents(documents: ShardSet, data: ConversationsConfig) -> ShardSet
     """The documents as they fit the context; what is done to those that do not is said. Errors: DataError"""
     found = fitted(documents, data.context, data.long)
     if isinstance(found, FittedDocuments) and os.environ.get("RANK", "0") == "0":
-        print(f"data.long {data.long}: {in_words(found.counts)}")
+        note(f"data.long {data.long}: {in_words(found.counts)}")
     return found
 
 
