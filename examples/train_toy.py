@@ -32,7 +32,7 @@ def main(steps: int = 40) -> None:
     parts = {"objective": NextToken(), "source": source, "optimizers": optimizers, "settings": settings}
     trainer = Trainer(model=model, total_steps=steps, **parts)
     for step in range(1, steps + 1):
-        print(f"step {step}: loss {trainer.update()['loss']:.3f}")
+        print(f"step {step}: loss {trainer.update().loss:.3f}")
     print(generate(model, tokenizer, ["the cat", "the dog", "猫"], temperature=0, max_tokens=20))
 
 

@@ -39,9 +39,10 @@ APART = {"serve": {"training"}, "interop": {"training"}, "evals": {"training"}}
 BOOK = {
     "model": "",
     "interfaces": "",
-    "training/trainer": "training/distributed training/schedule training/settings",
-    "training/fit": "storage/run storage/verify terminal/notes terminal/progress training/compilation "
-    "training/device training/distributed training/job training/settings training/state",
+    "training/trainer": "training/distributed training/gradient_norm training/schedule training/settings "
+    "training/step_sums",
+    "training/fit": "storage/run terminal/progress training/device training/distributed training/job training/opening "
+    "training/running_job training/stop_signal",
     "training/optimizer": "training/distributed training/settings",
     "objectives/next_token": "",
     "objectives/cross_entropy": "",

@@ -255,7 +255,7 @@ def test_the_trainer_changes_the_adapter_and_leaves_the_base(name: str, optimize
         settings=TrainConfig(warmup_steps=0),
         total_steps=20,
     )
-    losses = [trainer.update()["loss"] for _ in range(8)]
+    losses = [trainer.update().loss for _ in range(8)]
     assert losses[-1] < losses[0] - 0.01
     assert not any(torch.equal(before[path], weight) for path, weight in lora_weights(model).items())
     assert all(torch.equal(tensor, base[path]) for path, tensor in model.state_dict().items() if path in base)

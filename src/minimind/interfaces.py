@@ -49,9 +49,14 @@ class Batch:
     means: Mapping[str, Mean] = field(default_factory=dict)
 
     @property
-    def weight(self) -> float:
-        """This batch's part of the step's divisor: the sum of the weights, unless it says otherwise."""
-        return float(self.weights.sum(dtype=torch.float64)) if self.divisor is None else self.divisor
+    def weight(self) -> Tensor:
+        """[] float64: this batch's part of the step's divisor, the sum of the weights unless it says otherwise.
+
+        A tensor where the weights are, so that to know it nobody waits for the device.
+        """
+        if self.divisor is not None:
+            return self.weights.new_full((), self.divisor, dtype=torch.float64)
+        return self.weights.sum(dtype=torch.float64)
 
     def to(self, device: torch.device | str) -> Self:
         """The same batch with all its tensors on `device`."""

@@ -101,7 +101,8 @@ def update(kind: str, batches: Sequence[Batch]) -> dict[str, float]:
         settings=TrainConfig(),
         total_steps=10,
     )
-    return trainer.update()
+    update = trainer.update()
+    return {**update.figures, "gradient_norm": update.gradient_norm}
 
 
 def pieces_of(step: int) -> list[Piece]:

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -108,8 +109,9 @@ def follow(trainer: Trainer, steps: Iterable[int]) -> dict[str, Any]:
     rows = []
     for step in steps:
         trainer.step = step
-        metrics = trainer.update(stop=step == 1 and trainer.world.rank == trainer.world.size - 1)
-        rows.append({name: metrics[name] for name in names if name in metrics})
+        update = trainer.update(stop=step == 1 and trainer.world.rank == trainer.world.size - 1)
+        found = {**update.figures, **asdict(update), "tokens": trainer.tokens}
+        rows.append({name: found[name] for name in names if name in found})
     return {"metrics": rows, "digest": digest(trainer), "weights": weights_of(trainer).tolist()}
 
 
@@ -129,7 +131,7 @@ def work(world: World) -> dict[str, Any]:
     spoilt = make_trainer(world, "dense")
     assert isinstance(spoilt.source, PackedRows)
     spoilt.source = Spoilt(spoilt.source)
-    answers["spoilt"] = [(spoilt.update()["skipped"], digest(spoilt)) for _ in range(3)]
+    answers["spoilt"] = [(spoilt.update().skipped, digest(spoilt)) for _ in range(3)]
     answers["empty"] = error_of_a_step_without_weight(world)
     return answers
 

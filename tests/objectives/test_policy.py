@@ -139,11 +139,11 @@ def test_values_and_gradients_are_those_of_trl(
     oracle.model.zero_grad()
     theirs = their_loss(oracle, batch, settings)
     theirs.backward()
-    torch.testing.assert_close(ours.total / batch.weight, theirs, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(ours.total / batch.weight.float(), theirs, rtol=1e-5, atol=1e-6)
     for name, gradient in gradients(ours, model).items():
         expected = oracle.model.get_parameter(f"model.{name}").grad
         scale = expected.abs().max().item()
-        torch.testing.assert_close(gradient / batch.weight, expected, rtol=1e-4, atol=1e-5 * scale)
+        torch.testing.assert_close(gradient / batch.weight.float(), expected, rtol=1e-4, atol=1e-5 * scale)
 
 
 def test_the_figures_are_means_over_sampled_tokens_and_those_of_trl(model: Transformer, oracle: Any) -> None:

@@ -1,122 +1,34 @@
-"""Around the loop: a stopped run goes on bit for bit at every step, and whatever is damaged is noticed."""
+"""The loop keeps its cadences, stops cleanly when told to, and a stopped run goes on bit for bit at every step."""
 
-import hashlib
 import math
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from tests.training.tiny_jobs import TOKENIZER, TOTAL, VALID, failing, make_job, outcome, spoilt, stop_after
 from torch import nn
 
-from minimind.config import Config
-from minimind.data.loader import PackedRows
-from minimind.errors import CheckpointError, ConfigError, RunError, TrainingError
+from minimind.errors import ConfigError, RunError, TrainingError
 from minimind.interfaces import Batch, Loss
-from minimind.model import ModelConfig, Transformer
 from minimind.objectives.next_token import NextToken
-from minimind.stages.shared.rows import packed_source, packed_validation
 from minimind.storage.checkpoint import load_model
 from minimind.storage.run import RunReader
-from minimind.text.tokenizer import Tokenizer
-from minimind.training import fit as module
-from minimind.training.fit import fit
-from minimind.training.job import TrainingJob
-from minimind.training.settings import TrainConfig
-from minimind.training.trained_model import TrainedModel
-
-TEXT = "the cat sat on the mat and the dog sat on the log while the sun went down over a small red house . "
-TOKENIZER = Tokenizer.train([TEXT], 300)
-TOTAL = 7
+from minimind.training.fit import MAX_SKIPPED, fit
+from minimind.training.job import Placement, Validation
+from minimind.training.trainer import Trainer, Update
 
 
-class TinyConfig(Config):
-    train: TrainConfig
+def steps_of(folder: Path) -> list[int]:
+    return [row["step"] for row in RunReader(folder).metrics()]
 
 
-class Sentences:
-    """Documents of words in random order, the same for the same seed."""
-
-    def __init__(self, count: int, seed: int) -> None:
-        random, words = np.random.default_rng(seed), TEXT.split()
-        texts = [" ".join(random.choice(words, random.integers(2, 30))) for _ in range(count)]
-        self.ids = [np.array([TOKENIZER.bos_id, *ids, TOKENIZER.eos_id]) for ids in TOKENIZER.encode_batch(texts)]
-        self.lengths = np.array([len(ids) for ids in self.ids])
-        self.num_bytes = sum(len(text.encode()) for text in texts)
-
-    def __getitem__(self, document: int) -> tuple[np.ndarray, np.ndarray]:
-        ids = self.ids[document]
-        return ids, (np.arange(len(ids)) > 0).astype(np.float32)
-
-
-TRAIN, VALID = Sentences(60, seed=0), Sentences(8, seed=1)
-SETTINGS: dict[str, Any] = {
-    "steps": TOTAL,
-    "batch_tokens": 96,
-    "dtype": "float32",
-    "compile": "off",
-    "device": "cpu",
-    "warmup_steps": 2,
-    "log_every": 1,
-    "valid_every": 1,
-    "checkpoint_every": 100,
-}
-
-
-def make_job(folder: Path, **settings: Any) -> TrainingJob:
-    shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1}
-    torch.manual_seed(0)
-    config = TrainConfig(**{**SETTINGS, **settings})
-    model = Transformer(ModelConfig(vocab_size=TOKENIZER.vocab_size, head_dim=8, intermediate_size=24, **shape))
-    return TrainingJob(
-        name="tiny",
-        folder=folder,
-        config=TinyConfig(train=config),
-        train=config,
-        context=32,
-        trained=TrainedModel(model=model, tokenizer=TOKENIZER),
-        objective=NextToken(),
-        source=packed_source(TRAIN, 32, config.batch_tokens),
-        validation=packed_validation(VALID, 32, TOKENIZER),
-        sample=lambda: [("the", "cat")],
-    )
-
-
-def stop_after(job: TrainingJob, step: int) -> TrainingJob:
-    """The same, told to stop when it samples for the n-th time, that is, while the step after is next."""
-    calls = 0
-
-    def sample() -> list[tuple[str, str]]:
-        nonlocal calls
-        calls += 1
-        if calls == step:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return [("the", "cat")]
-
-    return replace(job, sample=sample)
-
-
-def outcome(folder: Path) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """What a run came to: all metrics that do not depend on time, and the hashes of its last checkpoint."""
-    timed = {"seconds", "tokens_per_second"}
-    rows = [{k: v for k, v in row.items() if k not in timed} for row in RunReader(folder).metrics()]
-    latest = folder / "checkpoints" / "latest"
-    names = ("model.safetensors", "training_state/optimizers.safetensors", "config.json")
-    return rows, {name: hashlib.sha256((latest / name).read_bytes()).hexdigest() for name in names}
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that nothing interrupted."""
-    folder = tmp_path_factory.mktemp("whole") / "run"
-    fit(make_job(folder))
-    return folder
+def saved(folder: Path) -> list[int]:
+    return [int(path.name.removeprefix("step-")) for path in RunReader(folder).checkpoint_folders()]
 
 
 # ---- what a run leaves behind
@@ -149,12 +61,6 @@ def test_bits_per_byte_are_all_nats_over_all_bytes_of_the_text(whole: Path) -> N
     assert last["valid_loss"] == pytest.approx(nats / sum(VALID.lengths - 1), rel=1e-5)
 
 
-def test_only_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
-    fit(make_job(tmp_path / "run", checkpoint_every=2, keep_checkpoints=2))
-    names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
-    assert names == ["latest", "step-000006", "step-000007"]
-
-
 def test_metrics_are_logged_at_their_cadence_and_whenever_validated(tmp_path: Path) -> None:
     fit(make_job(tmp_path / "run", log_every=3, valid_every=4))
     assert [row["step"] for row in RunReader(tmp_path / "run").metrics()] == [0, 3, 4, 6, 7]
@@ -163,16 +69,6 @@ def test_metrics_are_logged_at_their_cadence_and_whenever_validated(tmp_path: Pa
 def test_without_validation_data_a_run_still_ends(tmp_path: Path) -> None:
     fit(replace(make_job(tmp_path / "run"), validation=None))
     assert RunReader(tmp_path / "run").finished() == {"step": TOTAL}
-
-
-def test_epochs_are_counted_in_steps(tmp_path: Path) -> None:
-    steps = PackedRows(TRAIN, context=32, batch_tokens=96, seed=0).steps_per_epoch
-    for epochs, expected in ((1.0, steps), (2.0, 2 * steps), (0.5, math.ceil(steps / 2)), (0.001, 1)):
-        job = make_job(tmp_path / "run", steps=None, epochs=epochs)
-        assert module._Fit(job, module.World(), None).trainer.total_steps == expected
-
-
-# ---- going on
 
 
 @pytest.mark.parametrize("step", range(1, TOTAL - 1))
@@ -244,92 +140,6 @@ def test_other_mathematics_is_refused_with_the_difference(
         fit(make_job(whole, **changes))
 
 
-def test_another_tokenizer_under_the_same_name_is_refused(whole: Path) -> None:
-    other, job = Tokenizer.train([TEXT[::-1]], 300), make_job(whole)
-    with pytest.raises(CheckpointError, match=f"trained with tokenizer {TOKENIZER.fingerprint[:12]}, got"):
-        fit(replace(job, trained=replace(job.trained, tokenizer=other)))
-
-
-def test_arithmetic_that_was_measured_once_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "run"
-    monkeypatch.setattr(module, "fastest_dtype", lambda device: torch.bfloat16)
-    with pytest.raises(SystemExit):
-        fit(stop_after(make_job(folder, dtype="auto"), 2))
-    monkeypatch.setattr(module, "fastest_dtype", lambda device: torch.float32)
-    assert module._Fit(make_job(folder, dtype="auto"), module.World(), None).dtype == torch.bfloat16
-
-
-# ---- damage
-
-
-def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-100])
-
-
-def flip(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-
-
-@pytest.mark.parametrize("damage", [cut, flip, Path.unlink])
-@pytest.mark.parametrize(
-    "name", ["model.safetensors", "training_state/optimizers.safetensors", "training_state/facts.json", "manifest.json"]
-)
-def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
-    tmp_path: Path, whole: Path, capsys: pytest.CaptureFixture[str], damage: Callable[[Path], None], name: str
-) -> None:
-    folder = tmp_path / "run"
-    with pytest.raises(SystemExit):
-        fit(stop_after(make_job(folder, checkpoint_every=2), 4))
-    damage(folder / "checkpoints" / "step-000005" / name)
-    capsys.readouterr()
-    fit(make_job(folder, checkpoint_every=5))
-    captured = capsys.readouterr()
-    assert "step-000005" in captured.out + captured.err and "resuming at step 4" in captured.err
-    assert outcome(folder) == outcome(whole)
-
-
-def test_when_no_checkpoint_is_whole_nothing_is_started_silently(tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    with pytest.raises(SystemExit):
-        fit(stop_after(make_job(folder), 2))
-    cut(folder / "checkpoints" / "step-000003" / "model.safetensors")
-    with pytest.raises(CheckpointError, match=r"none of its 1 checkpoints is whole"):
-        fit(make_job(folder))
-
-
-def failing(error: BaseException | None, at: int) -> NextToken:
-    """An objective that raises at its n-th training batch, or where there is no error is NaN from then on."""
-
-    class Failing(NextToken):
-        seen = 0
-
-        def __call__(self, model: nn.Module, batch: Batch) -> Loss:
-            loss = super().__call__(model, batch)
-            Failing.seen += torch.is_grad_enabled()
-            if Failing.seen < at or not torch.is_grad_enabled():
-                return loss
-            if error is not None:
-                raise error
-            return Loss(loss.total * math.nan, loss.means)
-
-    return Failing()
-
-
-def test_the_batch_that_cannot_be_learnt_is_kept_whole(tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    with pytest.raises(TrainingError, match=r"step 6: .* the last batch is in .*bad-batch-rank0\.safetensors"):
-        fit(replace(make_job(folder, accumulate=2), objective=failing(None, at=3)))
-    kept = load_file(folder / "bad-batch-rank0.safetensors")
-    source = PackedRows(TRAIN, context=32, batch_tokens=96, seed=0, accumulate=2)
-    for number, batch in enumerate(source.micro_batches(5)):
-        for name in ("tokens", "targets", "weights"):
-            assert torch.equal(kept[f"{number}.{name}"], getattr(batch, name))
-        assert tuple(kept[f"{number}.lengths"].tolist()) == batch.lengths
-    assert RunReader(folder).metrics()[-1]["skipped"] == 5
-
-
 def test_out_of_memory_names_what_fits(tmp_path: Path) -> None:
     job = replace(make_job(tmp_path / "run", accumulate=2), objective=failing(torch.OutOfMemoryError(), at=1))
     with pytest.raises(TrainingError, match=r"out of memory on cpu; the same loss fits with --train.accumulate 4"):
@@ -342,3 +152,120 @@ def test_a_context_that_the_model_cannot_reach_is_refused(tmp_path: Path) -> Non
     ):
         fit(replace(make_job(tmp_path / "run"), context=40000))
     assert not (tmp_path / "run").exists()
+
+
+# ---- what is due
+
+
+def test_everything_happens_at_its_cadence_and_at_the_end(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    fit(make_job(run, log_every=2, valid_every=3, checkpoint_every=5, keep_checkpoints=9))
+    rows = RunReader(run).metrics()
+    assert [row["step"] for row in rows] == [0, 2, 3, 4, 6, 7]
+    assert [row["step"] for row in rows if "valid_loss" in row] == [0, 3, 6, 7]
+    assert [row["step"] for row in RunReader(run).samples()] == [3, 6, 7]
+    assert saved(run) == [5, 7]
+
+
+def failing_validation(at: int) -> Callable[[Placement], Validation]:
+    """One whose n-th measurement fails."""
+    calls = 0
+
+    def validate(trainer: Trainer) -> Mapping[str, float]:
+        nonlocal calls
+        calls += 1
+        if calls == at:
+            raise TrainingError("the reward is gone")
+        return {"valid_loss": 1.0}
+
+    return lambda placement: validate
+
+
+CADENCES = {"valid_every": 4, "checkpoint_every": 3, "keep_checkpoints": 9}
+
+
+@pytest.mark.parametrize("place", ["step", "validation"])
+def test_what_was_learnt_before_an_error_is_saved(tmp_path: Path, place: str) -> None:
+    job = make_job(tmp_path / "run", **CADENCES)
+    # Step 3 is a checkpoint, 4 the first to be validated after the start, 6 the one that cannot be computed.
+    broken = {
+        "step": {"objective": failing(TrainingError("the reward is gone"), at=6)},
+        "validation": {"validation": failing_validation(at=2)},
+    }
+    with pytest.raises(TrainingError, match="the reward is gone"):
+        fit(replace(job, **broken[place]))
+    assert saved(tmp_path / "run") == ([3, 5] if place == "step" else [3, 4])
+
+
+def test_a_validation_that_failed_is_made_up_for(tmp_path: Path) -> None:
+    job = make_job(tmp_path / "run", **CADENCES)
+    with pytest.raises(TrainingError):
+        fit(replace(job, validation=failing_validation(at=2)))
+    assert steps_of(tmp_path / "run")[-1] == 3
+    fit(replace(make_job(tmp_path / "run", **CADENCES), validation=failing_validation(at=9)))
+    rows = {row["step"]: row for row in RunReader(tmp_path / "run").metrics()}
+    assert [step for step, row in rows.items() if "valid_loss" in row] == [0, 4, 7]
+
+
+def test_after_five_bad_steps_in_a_row_the_run_ends_with_its_batch_kept(tmp_path: Path) -> None:
+    job = replace(make_job(tmp_path / "run", steps=20), objective=spoilt(2, 4, 5, 6, 7, 8))
+    with pytest.raises(TrainingError, match=r"step 8: .* not finite 5 times in a row.*bad-batch.*learning rate"):
+        fit(job)
+    skipped = [row["skipped"] for row in RunReader(tmp_path / "run").metrics()[1:]]
+    assert skipped == [0, 1, 0, 1, 2, 3, 4, 5] and MAX_SKIPPED == 5
+    assert (tmp_path / "run" / "bad-batch-rank0.safetensors").is_file()
+
+
+# ---- signals
+
+
+def sending(number: signal.Signals, at: int) -> NextToken:
+    """An objective that sends this process a signal while step `at` is being computed."""
+
+    class Sending(NextToken):
+        seen = 0
+
+        def __call__(self, model: nn.Module, batch: Batch) -> Loss:
+            Sending.seen += torch.is_grad_enabled()
+            if Sending.seen == at and torch.is_grad_enabled():
+                os.kill(os.getpid(), number)
+            return super().__call__(model, batch)
+
+    return Sending()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_the_run_with_a_checkpoint_at_the_exact_step(
+    tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        fit(replace(make_job(tmp_path / "run"), objective=sending(number, at=2)))
+    assert stop.value.code == code
+    assert saved(tmp_path / "run") == [steps_of(tmp_path / "run")[-1]]
+    assert saved(tmp_path / "run") in ([2], [3]), "at once, or after the step that was told to the other ranks"
+    assert RunReader(tmp_path / "run").finished() is None
+
+
+def test_a_signal_during_the_last_step_lets_the_run_finish(tmp_path: Path) -> None:
+    fit(replace(make_job(tmp_path / "run"), objective=sending(signal.SIGTERM, at=TOTAL)))
+    assert saved(tmp_path / "run") == [TOTAL] and RunReader(tmp_path / "run").finished() is not None
+
+
+def test_a_stop_at_another_rank_is_a_stop_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`update` tells of a stop that any rank asked for; this one received no signal itself."""
+    update = Trainer.update
+
+    def told(self: Trainer, stop: bool = False) -> Update:
+        return update(self, stop=self.step == 2)
+
+    monkeypatch.setattr(Trainer, "update", told)
+    with pytest.raises(SystemExit) as stop:
+        fit(make_job(tmp_path / "run"))
+    assert (stop.value.code, saved(tmp_path / "run")) == (143, [3])
+
+
+def test_handlers_are_as_before_after_the_loop_even_when_it_fails(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with pytest.raises(TrainingError):
+        fit(replace(make_job(tmp_path / "run"), objective=spoilt(*range(9))))
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before

@@ -109,7 +109,7 @@ class ClippedActorCritic:
         losses, figures = self._losses(batch, keep, output)
         total = (losses * batch.weights[keep]).sum()
         means = {name: Mean(figure.detach().sum(), keep.sum()) for name, figure in figures.items()}
-        means["loss"] = Mean(total.detach(), torch.tensor(batch.weight, device=total.device))
+        means["loss"] = Mean(total.detach(), batch.weight)
         if output.router_logits:
             balance = balance_experts(output.router_logits, batch, model.policy.config.num_experts_per_tok)
             means["router_balance"] = Mean(balance.detach(), batch.weights.sum())

@@ -6,7 +6,8 @@ Which tokens count is decided by the data's weights alone. A mixture of experts 
 To read the metrics: `router_balance` is 1 when each document uses all experts equally, and E / k when only k are used.
 """
 
-from torch import Tensor, nn, zeros
+import torch
+from torch import Tensor, nn
 
 from minimind.interfaces import Batch, Loss, Mean
 from minimind.model import Transformer
@@ -46,10 +47,10 @@ def balance_experts(router_logits: tuple[Tensor, ...], batch: Batch, num_chosen:
     Source:        Fedus et al. 2021, arXiv:2101.03961, eq. 4; per sequence as in DeepSeek-V3, arXiv:2412.19437, eq. 17.
     """
     weights = batch.weights.flatten()
-    documents = _document_numbers(batch)
-    num_documents, num_experts = int(documents[-1]) + 1, router_logits[0].shape[-1]
+    lengths = batch.lengths or (batch.tokens.shape[1],) * len(batch.tokens)
+    documents, num_documents, num_experts = _numbers(lengths, weights), len(lengths), router_logits[0].shape[-1]
     mass = weights.new_zeros(num_documents).index_add(0, documents, weights)
-    total = zeros((), device=weights.device)
+    total = torch.zeros((), device=weights.device)
     for logits in router_logits:
         probabilities = logits.softmax(-1)  # [N, E]
         chosen = _one_at(probabilities, probabilities.topk(num_chosen).indices)
@@ -66,9 +67,7 @@ def _one_at(like: Tensor, indices: Tensor) -> Tensor:
     return like.detach().new_zeros(like.shape).scatter_(-1, indices, 1.0)
 
 
-def _document_numbers(batch: Batch) -> Tensor:
+def _numbers(lengths: tuple[int, ...], like: Tensor) -> Tensor:
     """[B*T]: which document each position belongs to, counted over the whole batch."""
-    rows, time = batch.tokens.shape
-    lengths = batch.weights.new_tensor(batch.lengths or (time,) * rows).long()
-    numbers = lengths.new_tensor(range(len(lengths)))
-    return numbers.repeat_interleave(lengths, output_size=rows * time)
+    repeats = torch.tensor(lengths, device=like.device)
+    return torch.arange(len(lengths), device=like.device).repeat_interleave(repeats, output_size=len(like))

@@ -189,7 +189,7 @@ class ClippedPolicy:
                 losses = losses + self.kl_coefficient * figures["kl"]
         total = (losses * batch.weights[keep]).sum()
         means = {name: Mean(figure.detach().sum(), keep.sum()) for name, figure in figures.items()}
-        means["loss"] = Mean(total.detach(), torch.tensor(batch.weight, device=total.device))
+        means["loss"] = Mean(total.detach(), batch.weight)
         if hidden.router_logits:
             balance = balance_experts(hidden.router_logits, batch, model.config.num_experts_per_tok)
             means["router_balance"] = Mean(balance.detach(), batch.weights.sum())

@@ -35,9 +35,13 @@ class World:
         """Add each figure over the ranks, in float64 so that a weight of billions of tokens stays exact."""
         device = self.device if self.device.type == "cuda" else "cpu"
         total = torch.tensor(list(values), dtype=torch.float64, device=device)
-        if self.size > 1:
-            dist.all_reduce(total)
+        self.sum_tensor(total)
         return total.tolist()
+
+    def sum_tensor(self, values: Tensor) -> None:
+        """Add each number over the ranks, in place."""
+        if self.size > 1:
+            dist.all_reduce(values)
 
     def sum_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
         """Add the gradients over the ranks, in place. Parameters must be in the same order on each rank."""

@@ -1,34 +1,62 @@
-"""The loop. All stages share it: pretraining, fine-tuning, and everything that comes after.
+"""The step. All stages share it: pretraining, fine-tuning, and everything that comes after.
 
 A step gathers the *sum* of the weighted losses and its gradient over all micro-batches and ranks, then divides once, by
 the weight of the whole step. That division is the only one; so accumulation, padding, packing and ranks are matters of
-memory and speed, and cannot change what is learnt. `Trainer.update` is that step, `train` what happens around it.
+memory and speed, and cannot change what is learnt.
+
+Sums stay on the device while a step computes. They are read in one transfer when its backward pass is under way, before
+the optimisers move: whether they may is not known earlier. Next: `fit.py`, the loop around the step.
 """
 
 import math
-import signal
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from types import FrameType
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from minimind.errors import TrainingError
 from minimind.interfaces import Batch, Loss, Objective, Source
 from minimind.training.distributed import World
+from minimind.training.gradient_norm import gradient_norm
 from minimind.training.optimizer import Optimizers
 from minimind.training.schedule import rate_scale
 from minimind.training.settings import UpdateConfig
+from minimind.training.step_sums import StepSums
 
-__all__ = ["Hooks", "StopSignal", "Trainer", "train"]
+__all__ = ["Trainer", "Update", "seed_of"]
 
-# After this many updates in a row were skipped, the run is not going to recover by itself.
-MAX_SKIPPED = 5
+# Muon's momentum rises to its value over the first updates, while there is little to remember: from 0.85 to 0.95 over
+# 300 of them in Jordan's modded-nanogpt, whose rates and betas are the defaults here, too.
 MOMENTUM_WARMUP_STEPS = 300
+MOMENTUM_RISE = 0.1
+# Keeps a gradient of 0 from being divided by its norm; torch's `clip_grad_norm_` takes the same.
+CLIP_EPS = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Update:
+    """What a step came to, over all ranks.
+
+    figures:       means of the objective and of the batches, by name; `loss` is one of them
+    gradient_norm: before the gradient was clipped
+    num_tokens:    positions of the step that were not padding
+    skipped:       how many updates in a row, up to this one, were left out because something was not finite
+    stop:          does any rank want to stop?
+    """
+
+    figures: Mapping[str, float]
+    gradient_norm: float
+    learning_rate: float
+    num_tokens: int
+    skipped: int
+    stop: bool
+
+    @property
+    def loss(self) -> float:
+        return self.figures["loss"]
 
 
 @dataclass(kw_only=True)
@@ -53,47 +81,49 @@ class Trainer:
     skipped: int = 0
     last_batches: list[Batch] = field(default_factory=list)
 
-    def update(self, stop: bool = False) -> dict[str, float]:
-        """One step: returns its metrics.
+    def update(self, stop: bool = False) -> Update:
+        """Make one step.
 
-        stop:   this rank wants to stop; the metric "stop" tells whether any does, so that all stop at the same step
+        stop:   this rank wants to stop; `Update.stop` tells whether any does, so that all stop at the same step
         Errors: TrainingError when no token of the step has weight
         """
         # Dropout draws from torch's own generator: what it draws depends on the step, not on what ran before.
-        torch.manual_seed(((self.settings.seed * 1_000_003 + self.step) * 1_009 + self.world.rank) % 2**63)
+        torch.manual_seed(seed_of(self.settings.seed, self.step, self.world.rank))
         self.last_batches = list(self.source.micro_batches(self.step))
         parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimizers.zero_grad()
-        sums: dict[str, float] = {"weight": 0.0, "tokens": 0.0, "stop": float(stop)}
+        sums = StepSums(self.world)
         for batch in self.last_batches:
             loss = self.sum_of(batch)
             loss.total.backward()
-            _count(sums, batch, loss)
+            sums.add(batch, loss)
 
         self.world.sum_gradients(parameters)
-        sums = dict(zip(sums, self.world.sum(sums.values()), strict=True))
-        if sums["weight"] == 0:
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        counts = {"tokens": sum(batch.num_tokens for batch in self.last_batches), "stop": stop}
+        figures, found = sums.read(counts, {"norm": gradient_norm(gradients)})
+        weight, num_tokens = found["weight"], int(found["tokens"])
+        if weight == 0:
             raise TrainingError(
-                f"step {self.step + 1}: none of its {sums['tokens']:.0f} tokens has weight, so there is nothing to "
+                f"step {self.step + 1}: none of its {num_tokens} tokens has weight, so there is nothing to "
                 "learn; check that the data has assistant answers, or take more data per step"
             )
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        for gradient in gradients:
-            gradient.mul_(1 / sums["weight"])
-        norm = float(nn.utils.clip_grad_norm_(parameters, self.settings.clip))
-        metrics = _means(sums)
-        if self.source.accepts(metrics):
-            self._apply(is_sound=math.isfinite(norm) and math.isfinite(metrics["loss"]))
+        norm = found["norm"] / weight
+        if self.source.accepts(figures):
+            # All ranks read the same numbers, so they agree.
+            self.skipped = 0 if math.isfinite(norm) and math.isfinite(figures["loss"]) else self.skipped + 1
+            if not self.skipped:
+                self._apply(gradients, weight, norm)
         self.step += 1
-        self.tokens += int(sums["tokens"])
-        return metrics | {
-            "learning_rate": self.optimizers.learning_rate,
-            "gradient_norm": norm,
-            "tokens": self.tokens,
-            "step_tokens": sums["tokens"],
-            "skipped": self.skipped,
-            "stop": sums["stop"],
-        }
+        self.tokens += num_tokens
+        return Update(
+            figures=figures,
+            gradient_norm=norm,
+            learning_rate=self.optimizers.learning_rate,
+            num_tokens=num_tokens,
+            skipped=self.skipped,
+            stop=bool(found["stop"]),
+        )
 
     def rehearse(self) -> None:
         """Forward and backward over this rank's part of the next step, to be timed: no gradient stays."""
@@ -105,122 +135,35 @@ class Trainer:
     def measure(self, batches: Sequence[Batch], objective: Objective | None = None) -> dict[str, float]:
         """The figures of the objective, or of another, over `batches` of all ranks, without learning from them."""
         self.model.eval()
-        sums: dict[str, float] = {"weight": 0.0, "tokens": 0.0}
+        sums = StepSums(self.world)
         for batch in batches:
-            _count(sums, batch, self.sum_of(batch, objective))
+            sums.add(batch, self.sum_of(batch, objective))
         self.model.train()
-        return _means(dict(zip(sums, self.world.sum(sums.values()), strict=True)))
+        return sums.read()[0]
 
     def sum_of(self, batch: Batch, objective: Objective | None = None) -> Loss:
         """The objective's sums over one micro-batch, in the run's precision."""
         with self.precision():
             return (objective or self.objective)(self.model, batch.to(self.world.device))
 
-    def _apply(self, *, is_sound: bool) -> None:
-        """Take the optimisers' step, unless the gradient is not finite. All ranks see the same sums, so they agree."""
-        if not is_sound:
-            self.skipped += 1
-            return
-        self.skipped = 0
-        warmup = min(1.0, self.step / MOMENTUM_WARMUP_STEPS)
-        momentum = self.settings.momentum - 0.1 * (1 - warmup)
-        self.optimizers.set_scale(rate_scale(self.step, self.total_steps, self.settings), max(momentum, 0.0))
+    def _apply(self, gradients: Sequence[Tensor], weight: float, norm: float) -> None:
+        """Divide the gradients by the weight, clip them, and let the optimisers step. Division and clip are one factor.
+
+        norm: of the gradients once they are divided
+        """
+        factor = min(1.0, self.settings.clip / (norm + CLIP_EPS)) / weight
+        for gradient in gradients:
+            gradient.mul_(factor)
+        missing = MOMENTUM_RISE * (1 - min(1.0, self.step / MOMENTUM_WARMUP_STEPS))
+        momentum = max(self.settings.momentum - missing, 0.0)
+        self.optimizers.set_scale(rate_scale(self.step, self.total_steps, self.settings), momentum)
         self.optimizers.step()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Hooks:
-    """What a stage does at the cadences of the loop; on rank 0 alone where it writes.
+def seed_of(seed: int, step: int, rank: int) -> int:
+    """What torch's generator starts from at a step of a run on a rank.
 
-    is_measured: is there nothing to validate at a step that a run begins or goes on with?
+    The two primes keep apart all runs of up to a million steps on up to a thousand ranks; no two of them, and no two
+    neighbouring seeds, share a number. torch takes 63 bits.
     """
-
-    is_measured: Callable[[int], bool]
-    validate: Callable[[], Mapping[str, float]]
-    sample: Callable[[int], None]
-    log: Callable[[int, Mapping[str, float]], None]
-    save: Callable[[int], None]
-    keep_bad: Callable[[list[Batch]], str]
-
-
-def train(trainer: Trainer, hooks: Hooks) -> None:
-    """Update until `total_steps`; validate, log and save at their cadences; stop cleanly at a signal.
-
-    Errors: TrainingError after MAX_SKIPPED updates in a row were not finite, and from the source and the validation,
-            with a checkpoint of the updates that were made; SystemExit 130 or 143 after a signal, with one at the
-            exact step
-    """
-    settings = trainer.settings
-    trainer.model.train()
-    if not hooks.is_measured(trainer.step):
-        hooks.log(trainer.step, hooks.validate())
-    saved = trainer.step
-    with StopSignal() as signals:
-        while trainer.step < trainer.total_steps:
-            start = time.monotonic()
-            try:
-                metrics = trainer.update(stop=signals.received is not None)
-                metrics["tokens_per_second"] = metrics.pop("step_tokens") / (time.monotonic() - start)
-                stop, step = bool(metrics.pop("stop")), trainer.step
-                is_last = step == trainer.total_steps
-                if step % settings.valid_every == 0 or is_last:
-                    metrics |= hooks.validate()
-                    hooks.sample(step)
-            except TrainingError:
-                # A server that samples or a reward may be gone: what was learnt until then must not go with it.
-                if trainer.step > saved:
-                    hooks.save(trainer.step)
-                raise
-            hooks.log(step, metrics)
-            if trainer.skipped >= MAX_SKIPPED:
-                place = hooks.keep_bad(trainer.last_batches)
-                raise TrainingError(
-                    f"step {step}: loss or gradient was not finite {MAX_SKIPPED} times in a row; no weight was "
-                    f"changed by them, the last batch is in {place}; lower the learning rates, or look at that batch"
-                )
-            if step % settings.checkpoint_every == 0 or is_last or stop:
-                hooks.save(step)
-                saved = step
-            if stop and not is_last:
-                raise SystemExit(signals.exit_code)
-
-
-class StopSignal:
-    """Remembers SIGINT and SIGTERM until the step is over; a second SIGINT stops at once."""
-
-    def __init__(self) -> None:
-        self.received: int | None = None
-        self._previous: dict[int, Any] = {}
-
-    @property
-    def exit_code(self) -> int:
-        """128 + the signal's number, as a shell reports it; 143 when another rank was the one to be told."""
-        return 128 + (self.received or signal.SIGTERM)
-
-    def __enter__(self) -> "StopSignal":
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._previous[number] = signal.signal(number, self._remember)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def _remember(self, number: int, _: FrameType | None) -> None:
-        if self.received == number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.received = number
-
-
-def _count(sums: dict[str, float], batch: Batch, loss: Loss) -> None:
-    """Add a micro-batch's weight, tokens and figures to the step's sums."""
-    sums["weight"] += batch.weight
-    sums["tokens"] += batch.num_tokens
-    for name, mean in {**loss.means, **batch.means}.items():
-        sums[f"{name}/total"] = sums.get(f"{name}/total", 0.0) + float(mean.total)
-        sums[f"{name}/weight"] = sums.get(f"{name}/weight", 0.0) + float(mean.weight)
-
-
-def _means(sums: Mapping[str, float]) -> dict[str, float]:
-    names = [name.removesuffix("/total") for name in sums if name.endswith("/total")]
-    return {name: sums[f"{name}/total"] / (sums[f"{name}/weight"] or 1.0) for name in names}
+    return ((seed * 1_000_003 + step) * 1_009 + rank) % 2**63

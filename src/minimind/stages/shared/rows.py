@@ -186,7 +186,7 @@ def packed_validation(
         ).micro_batches(0)
         bytes_of_id = np.array([len(spelling) for spelling in tokenizer.token_bytes])
         spelled = sum(int(bytes_of_id[batch.targets[batch.weights != 0].numpy()].sum()) for batch in batches)
-        weight, num_bytes = world.sum([sum(batch.weight for batch in batches), spelled])
+        weight, num_bytes = world.sum([sum(float(batch.weight) for batch in batches), spelled])
 
         def validate(trainer: Trainer) -> Mapping[str, float]:
             figures = trainer.measure(batches, objective)
