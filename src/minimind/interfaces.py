@@ -9,7 +9,7 @@ So no cut into micro-batches, ranks, padding or packing can change the mathemati
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -115,10 +115,14 @@ class Loss:
     means: Mapping[str, Mean] = field(default_factory=dict)
 
 
-class Objective(Protocol):
-    """Turns a batch into a sum over its weighted tokens. It knows no optimiser, rank or device."""
+ModelType = TypeVar("ModelType", bound=nn.Module, contravariant=True)
+BatchType = TypeVar("BatchType", bound=Batch, contravariant=True)
 
-    def __call__(self, model: nn.Module, batch: Batch) -> Loss: ...
+
+class Objective(Protocol[ModelType, BatchType]):
+    """Turns a batch of its kind into a sum over its weighted tokens. It knows no optimiser, rank or device."""
+
+    def __call__(self, model: ModelType, batch: BatchType) -> Loss: ...
 
 
 class Source(Protocol):

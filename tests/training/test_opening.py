@@ -11,6 +11,8 @@ from tests.training.tiny_jobs import TEXT, TOKENIZER, TRAIN, make_job, outcome, 
 
 from minimind.data.loader import PackedRows
 from minimind.errors import CheckpointError
+from minimind.storage import verify
+from minimind.storage.folder import digest_of
 from minimind.text.tokenizer import Tokenizer
 from minimind.training import opening as module
 from minimind.training.distributed import World
@@ -69,6 +71,15 @@ def test_when_no_checkpoint_is_whole_nothing_is_started_silently(tmp_path: Path)
     cut(folder / "checkpoints" / "step-000003" / "model.safetensors")
     with pytest.raises(CheckpointError, match=r"none of its 1 checkpoints is whole"):
         fit(make_job(folder))
+
+
+def test_a_checkpoint_is_hashed_once_when_a_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, hashed = tmp_path / "run", []
+    with pytest.raises(SystemExit):
+        fit(stop_after(make_job(folder), 2))
+    monkeypatch.setattr(verify, "digest_of", lambda path: hashed.append(path.name) or digest_of(path))
+    open_job(make_job(folder), World(), None)
+    assert "model.safetensors" in hashed and len(hashed) == len(set(hashed)), hashed
 
 
 def test_another_tokenizer_under_the_same_name_is_refused(whole: Path) -> None:

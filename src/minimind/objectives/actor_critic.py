@@ -23,8 +23,8 @@ from minimind.errors import ConfigError
 from minimind.interfaces import Batch, Loss, Mean, RolloutBatch
 from minimind.model import Transformer
 from minimind.objectives.logprobs import token_logprobs_and_entropy
-from minimind.objectives.next_token import balance_experts
-from minimind.objectives.policy import LOSSES, clipped_gain, k3
+from minimind.objectives.next_token import with_balance
+from minimind.objectives.policy import LOSSES, clipped_gain, k3, with_kl
 
 __all__ = ["ActorCritic", "ActorCriticOutput", "ClippedActorCritic", "values"]
 
@@ -101,20 +101,15 @@ class ClippedActorCritic:
         self.value_coefficient, self.kl_coefficient = value_coefficient, kl_coefficient
         self.temperature, self.num_ids, self.router_coefficient = temperature, num_ids, router_coefficient
 
-    def __call__(self, model: nn.Module, batch: Batch) -> Loss:
-        assert isinstance(model, ActorCritic), f"expected an ActorCritic, got {type(model).__name__}"
-        assert isinstance(batch, RolloutBatch), f"expected a RolloutBatch, got {type(batch).__name__}"
+    def __call__(self, model: ActorCritic, batch: RolloutBatch) -> Loss:
         output: ActorCriticOutput = model(batch, temperature=self.temperature, num_ids=self.num_ids)
         keep = batch.weights != 0
         losses, figures = self._losses(batch, keep, output)
         total = (losses * batch.weights[keep]).sum()
         means = {name: Mean(figure.detach().sum(), keep.sum()) for name, figure in figures.items()}
         means["loss"] = Mean(total.detach(), batch.weight)
-        if output.router_logits:
-            balance = balance_experts(output.router_logits, batch, model.policy.config.num_experts_per_tok)
-            means["router_balance"] = Mean(balance.detach(), batch.weights.sum())
-            total = total + self.router_coefficient * balance
-        return Loss(total, means)
+        config = model.policy.config
+        return with_balance(Loss(total, means), output.router_logits, batch, config, self.router_coefficient)
 
     def _losses(self, batch: RolloutBatch, keep: Tensor, output: ActorCriticOutput) -> tuple[Tensor, dict[str, Tensor]]:
         """Of each token with weight, [N]."""
@@ -136,12 +131,8 @@ class ClippedActorCritic:
             "returns_squared": returns.square(),
         }
         losses = -gain + self.value_coefficient * misses
-        assert batch.reference_logprobs is not None or not self.kl_coefficient, "a KL needs reference_logprobs"
-        if batch.reference_logprobs is not None:
-            figures["kl"] = ratio * k3(logprobs, batch.reference_logprobs[keep])
-            if self.kl_coefficient:
-                losses = losses + self.kl_coefficient * figures["kl"]
-        return losses, figures
+        losses, kl = with_kl(losses, ratio, logprobs, batch, self.kl_coefficient)
+        return losses, {**figures, **kl}
 
     def _value_losses(self, expected: Tensor, old: Tensor, returns: Tensor) -> Tensor:
         """The larger of two errors: a critic that has moved far gains nothing by having moved."""

@@ -17,17 +17,17 @@ Source: Hinton et al. 2015, arXiv:1503.02531. Logits of both models are made for
 
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from minimind.errors import ConfigError
 from minimind.interfaces import Batch, Loss, Mean, TeacherBatch
 from minimind.model import Transformer
 from minimind.objectives.logprobs import token_slices
-from minimind.objectives.next_token import balance_experts
+from minimind.objectives.next_token import with_balance
 from minimind.text.tokenizer import Tokenizer
 
 __all__ = ["Distillation", "KeptDistillation", "keep_likeliest", "require_same_vocabulary"]
@@ -36,7 +36,10 @@ __all__ = ["Distillation", "KeptDistillation", "keep_likeliest", "require_same_v
 Goal = Callable[[slice, Tensor], Tensor]
 
 
-class _Objective:
+BatchType = TypeVar("BatchType", bound=Batch)
+
+
+class _Objective(Generic[BatchType]):
     """What both share: how much the teacher counts, and at what temperature.
 
     num_ids:            the ids that both models know; None is all, and both have equally many
@@ -58,8 +61,7 @@ class _Objective:
         self.temperature, self.alpha = temperature, alpha
         self.num_ids, self.router_coefficient = num_ids, router_coefficient
 
-    def __call__(self, model: nn.Module, batch: Batch) -> Loss:
-        assert isinstance(model, Transformer), f"expected a Transformer, got {type(model).__name__}"
+    def __call__(self, model: Transformer, batch: BatchType) -> Loss:
         hidden = model.hidden_states(batch.tokens, batch.lengths)
         keep = batch.weights != 0
         goal, settings = self.goal(batch, keep), (self.temperature, self.alpha, self.num_ids)
@@ -68,17 +70,15 @@ class _Objective:
         )
         weight = batch.weights.sum()
         means = {"loss": total.detach(), "cross_entropy": cross_entropy, "kl": divergence}
-        if hidden.router_logits:
-            balance = balance_experts(hidden.router_logits, batch, model.config.num_experts_per_tok)
-            means["router_balance"] = balance.detach()
-            total = total + self.router_coefficient * balance
-        return Loss(total, {name: Mean(figure, weight) for name, figure in means.items()})
+        loss = Loss(total, {name: Mean(figure, weight) for name, figure in means.items()})
+        return with_balance(loss, hidden.router_logits, batch, model.config, self.router_coefficient)
 
-    def goal(self, batch: Batch, keep: Tensor) -> Goal:
+    def goal(self, batch: BatchType, keep: Tensor) -> Goal:
+        """How to get at the teacher's log-probabilities of the batch's weighted tokens."""
         raise NotImplementedError
 
 
-class Distillation(_Objective):
+class Distillation(_Objective[Batch]):
     """Learn from a teacher at hand, dense or a mixture, of any width; it is only asked, never trained."""
 
     def __init__(self, teacher: Transformer, temperature: float = 2.0, alpha: float = 0.5, **settings: Any) -> None:
@@ -90,11 +90,10 @@ class Distillation(_Objective):
         return lambda part, student: logprobs(part)
 
 
-class KeptDistillation(_Objective):
+class KeptDistillation(_Objective[TeacherBatch]):
     """Learn from what `keep_likeliest` kept of a teacher, at the same temperature."""
 
-    def goal(self, batch: Batch, keep: Tensor) -> Goal:
-        assert isinstance(batch, TeacherBatch), f"expected a TeacherBatch, got {type(batch).__name__}"
+    def goal(self, batch: TeacherBatch, keep: Tensor) -> Goal:
         ids, logprobs = batch.teacher_ids[keep], batch.teacher_logprobs[keep]  # [N, K]
 
         def goal(part: slice, student: Tensor) -> Tensor:

@@ -7,13 +7,13 @@ To read the metrics: `router_balance` is 1 when each document uses all experts e
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from minimind.interfaces import Batch, Loss, Mean
-from minimind.model import Transformer
+from minimind.model import ModelConfig, Transformer
 from minimind.objectives.cross_entropy import weighted_cross_entropy
 
-__all__ = ["NextToken", "balance_experts"]
+__all__ = ["NextToken", "balance_experts", "with_balance"]
 
 
 class NextToken:
@@ -22,19 +22,28 @@ class NextToken:
     def __init__(self, router_coefficient: float = 0.01) -> None:
         self.router_coefficient = router_coefficient
 
-    def __call__(self, model: nn.Module, batch: Batch) -> Loss:
-        assert isinstance(model, Transformer), f"expected a Transformer, got {type(model).__name__}"
+    def __call__(self, model: Transformer, batch: Batch) -> Loss:
         hidden = model.hidden_states(batch.tokens, batch.lengths)
         weights = batch.weights.flatten()
         total = weighted_cross_entropy(
             hidden.states.flatten(0, 1), model.output_weight, batch.targets.flatten(), weights
         )
-        means = {"loss": Mean(total.detach(), weights.sum())}
-        if hidden.router_logits:
-            balance = balance_experts(hidden.router_logits, batch, model.config.num_experts_per_tok)
-            means["router_balance"] = Mean(balance.detach(), weights.sum())
-            total = total + self.router_coefficient * balance
-        return Loss(total, means)
+        loss = Loss(total, {"loss": Mean(total.detach(), weights.sum())})
+        return with_balance(loss, hidden.router_logits, batch, model.config, self.router_coefficient)
+
+
+def with_balance(
+    loss: Loss, router_logits: tuple[Tensor, ...], batch: Batch, config: ModelConfig, coefficient: float
+) -> Loss:
+    """The loss plus `coefficient` times the balance of the experts, now one of its figures; of a dense model, as it is.
+
+    router_logits: as in `HiddenStates`
+    """
+    if not router_logits:
+        return loss
+    balance = balance_experts(router_logits, batch, config.num_experts_per_tok)
+    figure = Mean(balance.detach(), batch.weights.sum())
+    return Loss(loss.total + coefficient * balance, {**loss.means, "router_balance": figure})
 
 
 def balance_experts(router_logits: tuple[Tensor, ...], batch: Batch, num_chosen: int) -> Tensor:

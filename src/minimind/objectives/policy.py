@@ -32,15 +32,15 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from minimind.errors import ConfigError
-from minimind.interfaces import Batch, Loss, Mean, RolloutBatch
+from minimind.interfaces import Loss, Mean, RolloutBatch
 from minimind.model import Transformer
 from minimind.objectives.logprobs import token_logprobs_and_entropy
-from minimind.objectives.next_token import balance_experts
+from minimind.objectives.next_token import with_balance
 
-__all__ = ["LOSSES", "ClippedPolicy", "PolicyLoss", "clipped_gain", "group_advantages", "k3"]
+__all__ = ["LOSSES", "ClippedPolicy", "PolicyLoss", "clipped_gain", "group_advantages", "k3", "with_kl"]
 
 # TRL's: keeps a group of nearly equal rewards from being blown up.
 STD_FLOOR = 1e-4
@@ -164,9 +164,7 @@ class ClippedPolicy:
         self.clip_low, self.clip_high, self.kl_coefficient = clip_low, clip_high, kl_coefficient
         self.temperature, self.num_ids, self.router_coefficient = temperature, num_ids, router_coefficient
 
-    def __call__(self, model: nn.Module, batch: Batch) -> Loss:
-        assert isinstance(model, Transformer), f"expected a Transformer, got {type(model).__name__}"
-        assert isinstance(batch, RolloutBatch), f"expected a RolloutBatch, got {type(batch).__name__}"
+    def __call__(self, model: Transformer, batch: RolloutBatch) -> Loss:
         hidden = model.hidden_states(batch.tokens, batch.lengths)
         # What stands at positions without weight is left out, not multiplied by 0: it may be anything.
         keep = batch.weights != 0
@@ -181,20 +179,25 @@ class ClippedPolicy:
         gain, is_clipped = self.loss.gain(ratio, logprobs, batch.advantages[keep], self.clip_low, self.clip_high)
         approx_kl = k3(batch.old_logprobs[keep], logprobs)
         figures = {"ratio": ratio, "approx_kl": approx_kl, "clip_fraction": is_clipped, "entropy": entropy}
-        losses = -gain
-        assert batch.reference_logprobs is not None or not self.kl_coefficient, "a KL needs reference_logprobs"
-        if batch.reference_logprobs is not None:
-            figures["kl"] = ratio * k3(logprobs, batch.reference_logprobs[keep])
-            if self.kl_coefficient:
-                losses = losses + self.kl_coefficient * figures["kl"]
+        losses, kl = with_kl(-gain, ratio, logprobs, batch, self.kl_coefficient)
         total = (losses * batch.weights[keep]).sum()
-        means = {name: Mean(figure.detach().sum(), keep.sum()) for name, figure in figures.items()}
+        means = {name: Mean(figure.detach().sum(), keep.sum()) for name, figure in {**figures, **kl}.items()}
         means["loss"] = Mean(total.detach(), batch.weight)
-        if hidden.router_logits:
-            balance = balance_experts(hidden.router_logits, batch, model.config.num_experts_per_tok)
-            means["router_balance"] = Mean(balance.detach(), batch.weights.sum())
-            total = total + self.router_coefficient * balance
-        return Loss(total, means)
+        return with_balance(Loss(total, means), hidden.router_logits, batch, model.config, self.router_coefficient)
+
+
+def with_kl(
+    losses: Tensor, ratio: Tensor, logprobs: Tensor, batch: RolloutBatch, coefficient: float
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The losses plus `coefficient` times ρ · k3 to the reference, and that as the figure `kl`; all [N].
+
+    Without a reference there is no figure, and may be no coefficient.
+    """
+    assert batch.reference_logprobs is not None or not coefficient, "a KL needs reference_logprobs"
+    if batch.reference_logprobs is None:
+        return losses, {}
+    kl = ratio * k3(logprobs, batch.reference_logprobs[batch.weights != 0])
+    return (losses + coefficient * kl if coefficient else losses), {"kl": kl}
 
 
 def k3(logprobs: Tensor, others: Tensor) -> Tensor:

@@ -23,13 +23,13 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from minimind.errors import ConfigError
 from minimind.interfaces import Batch, Loss, Mean, PairBatch
 from minimind.model import Transformer
 from minimind.objectives.logprobs import token_logprobs
-from minimind.objectives.next_token import balance_experts
+from minimind.objectives.next_token import with_balance
 
 __all__ = ["Preference"]
 
@@ -60,9 +60,7 @@ class Preference:
         self.beta, self.loss, self.label_smoothing = beta, loss, label_smoothing
         self.length_normalised, self.router_coefficient = length_normalised, router_coefficient
 
-    def __call__(self, model: nn.Module, batch: Batch) -> Loss:
-        assert isinstance(model, Transformer), f"expected a Transformer, got {type(model).__name__}"
-        assert isinstance(batch, PairBatch), f"expected a PairBatch, got {type(batch).__name__}"
+    def __call__(self, model: Transformer, batch: PairBatch) -> Loss:
         hidden = model.hidden_states(batch.tokens, batch.lengths)
         keep = batch.weights != 0
         logprobs = token_logprobs(hidden.states[keep], model.output_weight, batch.targets[keep])
@@ -78,12 +76,8 @@ class Preference:
         total = self._losses(chosen - rejected).sum()
         means = self._figures(total, chosen.detach(), rejected.detach())
         means["likelier"] = Mean((by_token[:, 0] > by_token[:, 1]).sum(), is_whole.sum())
-        if hidden.router_logits:
-            shared = _shared_weights(batch, lengths, is_whole)
-            balance = balance_experts(hidden.router_logits, shared, model.config.num_experts_per_tok)
-            means["router_balance"] = Mean(balance.detach(), is_whole.sum())
-            total = total + self.router_coefficient * balance
-        return Loss(total, means)
+        shared = _shared_weights(batch, lengths, is_whole)
+        return with_balance(Loss(total, means), hidden.router_logits, shared, model.config, self.router_coefficient)
 
     def _losses(self, margin: Tensor) -> Tensor:
         if self.loss == "ipo":

@@ -27,6 +27,7 @@ __all__ = [
     "checkpoint_info",
     "first_of",
     "float_shapes",
+    "model_files",
     "open_tensors",
     "read_json",
     "require_finite",
@@ -103,8 +104,13 @@ def verify_model(folder: Path) -> ModelFiles:
     files = _weight_files(folder)
     if has_manifest(folder):
         verify_folder(folder, ["config.json", *TOKENIZER_FILES, INDEX, *files])
+    return model_files(folder)
+
+
+def model_files(folder: Path) -> ModelFiles:
+    """The same of a folder whose hashes `verify_folder` has just compared."""
     config = _read_config(folder)
-    return ModelFiles(folder, config, _index_tensors(folder, files, config))
+    return ModelFiles(folder, config, _index_tensors(folder, _weight_files(folder), config))
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -52,7 +53,7 @@ class TrainingJob:
     context: int
     trained: TrainedModel
     module: nn.Module | None = None
-    objective: Objective
+    objective: Objective[Any, Any]
     source: Callable[[Placement], EpochSource]
     validation: Callable[[Placement], Validation] | None
     sample: Callable[[], list[tuple[str, str]]] = list

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -14,7 +15,8 @@ from minimind.errors import CheckpointError, why
 from minimind.lora import LoraConfig, add_lora, merge_lora
 from minimind.model import Transformer
 from minimind.storage.adapters import fingerprint, load_adapter, save_adapter
-from minimind.storage.checkpoint import find_checkpoint, load_model, save_checkpoint
+from minimind.storage.checkpoint import find_checkpoint, save_checkpoint
+from minimind.storage.verify import model_files
 from minimind.text.tokenizer import Tokenizer
 from minimind.training.state import STATE
 
@@ -99,17 +101,20 @@ class TrainedModel:
         save_checkpoint(folder, model, self.tokenizer)
 
     def load(self, folder: Path) -> None:
-        """Take the weights of a checkpoint that `save` wrote. Errors: CheckpointError, of another tokenizer too"""
+        """Take the weights of a checkpoint that `save` wrote, and whose hashes `verify_folder` has compared.
+
+        Errors: CheckpointError, of another tokenizer too
+        """
         if self.base is not None:
             load_adapter(self.model, folder, self.tokenizer.fingerprint)
         else:
-            saved, tokenizer = load_model(folder)
+            tokenizer = Tokenizer.load(folder)
             if tokenizer.fingerprint != self.tokenizer.fingerprint:
                 raise CheckpointError(
                     f"{folder}: trained with tokenizer {tokenizer.fingerprint[:12]}, got "
                     f"{self.tokenizer.fingerprint[:12]}; set the tokenizer back or choose another run folder"
                 )
-            self.model.load_state_dict(saved.state_dict())
+            self.model.load_state_dict(model_files(folder).read(torch.float32))
         if self.head is not None:
             try:
                 self.head.load_state_dict(load_file(folder / HEAD))

@@ -69,7 +69,7 @@ class Trainer:
     """
 
     model: nn.Module
-    objective: Objective
+    objective: Objective[Any, Any]
     source: Source
     optimizers: Optimizers
     settings: UpdateConfig
@@ -132,7 +132,7 @@ class Trainer:
         self.optimizers.zero_grad()
 
     @torch.no_grad()
-    def measure(self, batches: Sequence[Batch], objective: Objective | None = None) -> dict[str, float]:
+    def measure(self, batches: Sequence[Batch], objective: Objective[Any, Any] | None = None) -> dict[str, float]:
         """The figures of the objective, or of another, over `batches` of all ranks, without learning from them."""
         self.model.eval()
         sums = StepSums(self.world)
@@ -141,7 +141,7 @@ class Trainer:
         self.model.train()
         return sums.read()[0]
 
-    def sum_of(self, batch: Batch, objective: Objective | None = None) -> Loss:
+    def sum_of(self, batch: Batch, objective: Objective[Any, Any] | None = None) -> Loss:
         """The objective's sums over one micro-batch, in the run's precision."""
         with self.precision():
             return (objective or self.objective)(self.model, batch.to(self.world.device))

@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -158,7 +159,7 @@ def packed_source(
 
 
 def packed_validation(
-    documents: Documents | None, context: int, tokenizer: Tokenizer, objective: Objective | None = None
+    documents: Documents | None, context: int, tokenizer: Tokenizer, objective: Objective[Any, Any] | None = None
 ) -> Callable[[Placement], Validation] | None:
     """The figures of the run's objective, or of another, on held-out documents, with bits per byte; None without any.
 
