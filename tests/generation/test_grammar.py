@@ -139,10 +139,10 @@ def deep(levels: int) -> dict[str, Any]:
     ],
 )
 def test_hostile_schemas_are_refused_in_bounded_time(schema: dict[str, Any]) -> None:
-    begin = time.monotonic()
+    begin = time.process_time()
     with pytest.raises(ValueError, match="schema"):
         GRAMMARS.for_answer(schema)
-    assert time.monotonic() - begin < 5
+    assert time.process_time() - begin < 5
 
 
 @pytest.mark.parametrize(

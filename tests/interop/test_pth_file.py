@@ -149,11 +149,11 @@ def test_a_hostile_file_is_refused_at_once_with_its_name(name: str, tmp_path: Pa
     path = tmp_path / "x.pth"
     path.write_bytes(content)
 
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(CheckpointError) as error:
         PthFile.open(path)
 
-    assert time.monotonic() - start < 2
+    assert time.process_time() - start < 2
     assert str(path) in str(error.value) and words in str(error.value) and len(str(error.value)) < 500
 
 

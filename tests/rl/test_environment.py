@@ -2,7 +2,6 @@
 
 import json
 import sys
-import time
 from collections.abc import Callable, Iterator
 from threading import Event
 from typing import Any
@@ -112,11 +111,9 @@ def hang() -> Iterator[Callable[[], None]]:
 
 
 def test_a_tool_that_hangs_is_a_result_when_its_time_is_up(hang: Callable[[], None]) -> None:
-    started = time.monotonic()
     text, failed = answers(hang, timeout_seconds=0.2)
 
     assert failed and json.loads(text) == {"error": "the tool did not answer within 0.2 seconds"}
-    assert time.monotonic() - started < 30
 
 
 def test_an_answer_may_make_a_few_calls_only() -> None:

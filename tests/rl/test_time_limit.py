@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 from threading import Event, Thread
 
 import pytest
@@ -37,9 +36,8 @@ def test_a_hanging_call_is_left_behind_and_its_late_answer_is_not_heard() -> Non
             answered.set()
         return number
 
-    started = time.monotonic()
     results = call_in_time(wait, [0, 1, 0, 1], 0.2)
-    assert time.monotonic() - started < 5
+    assert not answered.is_set()
     release.set()
     answered.wait(5)
     assert results == [CallResult(0), CallResult(timed_out=True), CallResult(0), CallResult(timed_out=True)]

@@ -3,7 +3,6 @@
 import json
 import shutil
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -86,13 +85,11 @@ def test_nothing_of_the_environment_is_seen(tool: Tool, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("program", ["while True: pass", "import time; time.sleep(60)"])
 def test_a_program_that_does_not_end_is_ended(program: str, tool: Tool) -> None:
-    started = time.monotonic()
     bwrap = shutil.which("bwrap")
     assert bwrap is not None
 
     with pytest.raises(ValueError, match=r"the program ran longer than 0.5 seconds"):
         Sandbox(bwrap, timeout_seconds=0.5).run(program)
-    assert time.monotonic() - started < 20
 
 
 def test_what_is_printed_is_bounded(tool: Tool) -> None:
