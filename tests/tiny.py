@@ -68,5 +68,5 @@ def random_batch(lengths: tuple[int, ...] | None = (5, 7, 3, 9)) -> Batch:
 def write_rows(path: Path, rows: Iterable[Any]) -> Path:
     """One JSON value a line."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path

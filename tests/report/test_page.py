@@ -69,7 +69,7 @@ def test_stages_of_a_run_are_sections_in_the_order_of_the_pipeline(tmp_path: Pat
     sections = gather([tmp_path / "quick"])
     assert [section.name for section in sections] == ["tokenizer", "pretrain", "sft", "other"]
     page = Reader(write_report([tmp_path / "quick"], tmp_path / "report.html"))
-    assert "4 stages, 19,200 tokens, 5 min 00 s of training brought pretrain to 1.5 bits per byte," in page.text
+    assert "4 runs, 19,200 tokens, 5 min 00 s of training brought pretrain to 1.5 bits per byte," in page.text
     assert [value for name, value in page.attributes if name == "href" and value.startswith("#")] == [
         f"#stage-{number}" for number in (1, 2, 3, 4)
     ]

@@ -38,6 +38,28 @@ def test_a_run_that_is_not_finished_says_so(tmp_path: Path) -> None:
     assert run.outcome.startswith("Not finished: 200 steps on 819.2k tokens in 1 min 40 s so far, now at a loss of 3 ")
 
 
+def test_what_was_measured_before_the_first_step_is_no_result(tmp_path: Path) -> None:
+    start = [{"step": 0, "valid_loss": 8.8, "bits_per_byte": 3.4}]
+    run = Summary(write_run(tmp_path, start, finished=False), "mine")
+    assert run.outcome == "Not finished: no step is recorded yet." and run.figures == {} and run.best == ""
+    run = Summary(write_run(tmp_path, [*start, {"step": 1, "loss": 3.0}], finished=False), "mine")
+    assert run.outcome == "Not finished: 1 steps so far, now at a loss of 3." and "Bits per byte" not in run.figures
+
+
+@pytest.mark.parametrize(
+    ("bits", "verdict"),
+    [
+        ([3.4, 2.0, 1.5], "went from 3.4 to 1.5: it has learnt."),
+        ([3.4, 1.5, 2.0], "went from 3.4 to 2, and was least at step 10 with 1.5: from there on it got worse."),
+        ([3.4, 3.4, 3.39], "went from 3.4 to 3.39: hardly anything of it was learnt."),
+        ([3.4], ""),
+    ],
+)
+def test_the_verdict_is_what_the_held_out_text_says(tmp_path: Path, bits: list[float], verdict: str) -> None:
+    run = Summary(write_run(tmp_path, [{"step": 10 * n, "bits_per_byte": one} for n, one in enumerate(bits)]), "mine")
+    assert run.verdict == (verdict and f"Bits per byte of held-out text {verdict}")
+
+
 def test_a_torn_last_line_is_not_there_yet(tmp_path: Path) -> None:
     folder = write_run(tmp_path, rows(200))
     with (folder / "metrics.jsonl").open("a") as file:

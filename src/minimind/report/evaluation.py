@@ -6,15 +6,20 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from minimind.config import flatten
 from minimind.errors import RunError, why
+from minimind.evals.measured import Measured
 from minimind.report.chart import short
 
-__all__ = ["EvaluationTable", "is_number", "read_evaluation", "rounded"]
+__all__ = ["Evaluation", "EvaluationTable", "is_number", "read_evaluation", "rounded"]
+
+
+# Below this, a figure hangs on which items happened to be held out.
+FEW_ITEMS = 30
 
 
 @dataclass(frozen=True)
@@ -27,21 +32,56 @@ class EvaluationTable:
     numeric: set[int]
 
 
-def read_evaluation(path: Path) -> tuple[list[EvaluationTable], list[tuple[str, str]]]:
-    """The tables, and the figures as (name, value); nothing where there is no such file.
+@dataclass(frozen=True)
+class Evaluation:
+    """figures: (name, value ± standard error); too_few: a sentence for each that hangs on a handful of items"""
+
+    tables: list[EvaluationTable] = field(default_factory=list)
+    figures: list[tuple[str, str]] = field(default_factory=list)
+    too_few: list[str] = field(default_factory=list)
+
+
+def read_evaluation(path: Path) -> Evaluation:
+    """What stands in the file, each figure once; nothing where there is no such file.
 
     Errors: RunError when it has another shape
     """
     if not path.is_file():
-        return [], []
+        return Evaluation()
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        tables = [_table(table) for table in found.get("tables") or []]
-        return tables, [(name, rounded(value)) for name, value in flatten(found.get("figures") or {}, stop=())]
+        given = found.get("tables") or []
+        tables = [_table(table) for table in given]
+        cells = [cell for table in given for row in table["rows"] for cell in row if is_number(cell)]
+        measured = {name: Measured.from_json(one) for name, one in (found.get("measured") or {}).items()}
+        figures = flatten(found.get("figures") or {}, stop=())
+        # What a table has said is said again only for its error.
+        kept = [(name, value) for name, value in figures if name in measured or not _is_among(value, cells)]
+        return Evaluation(
+            tables,
+            [(name, rounded(value) + _error_of(measured.get(name))) for name, value in kept],
+            [_too_few(name, one) for name, one in measured.items() if len(one.amounts) < FEW_ITEMS],
+        )
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         shape = '{"tables": [{"title", "columns", "rows"}], "figures": {name: value}}'
         problem = f"{type(error).__name__}: {why(error)}"
         raise RunError(f"{path}: expected {shape}, got something else ({problem}); evaluate the model again") from error
+
+
+def _is_among(value: Any, cells: Sequence[float]) -> bool:
+    """Tables are rounded to three decimals."""
+    return is_number(value) and any(abs(value - cell) <= 0.0005 for cell in cells)
+
+
+def _error_of(measured: Measured | None) -> str:
+    error = measured.standard_error if measured else None
+    return "" if error is None else f" ± {error:.2g}"
+
+
+def _too_few(name: str, measured: Measured) -> str:
+    count = len(measured.amounts)
+    items = "1 item" if count == 1 else f"{count} items"
+    return f"{name.replace('_', ' ').capitalize()} was measured on {items}: too few to compare with; hold out more."
 
 
 def is_number(value: Any) -> bool:

@@ -183,9 +183,10 @@ def _outcome(sections: Sequence[Section]) -> str:
         return _comparison(sections)
     runs = [section.runs[0] for section in sections]
     tokens, seconds = sum(run.tokens for run in runs), sum(run.seconds for run in runs)
-    work = f"{len(runs)} stages" + (f", {short(tokens)} tokens" if tokens else "")
+    work = f"{len(runs)} runs" + (f", {short(tokens)} tokens" if tokens else "")
     work += f", {duration(seconds)} of training" if seconds else ""
-    ends = [f"{run.stage} to {run.best}{'' if run.is_finished else ' so far'}" for run in runs if run.best]
+    named = [(section.title, section.runs[0]) for section in sections if section.runs[0].best]
+    ends = [f"{name} to {run.best}{'' if run.is_finished else ' so far'}" for name, run in named]
     return f"{work} brought {', '.join(ends)}." if ends else f"{work}."
 
 
@@ -194,7 +195,7 @@ def _comparison(sections: Sequence[Section]) -> str:
     count = max(len(section.runs) for section in sections)
     for section in reversed(sections):
         for metric, words in (("bits_per_byte", "bits per byte of held-out text"), ("valid_loss", "validation loss")):
-            ends = [(run.metrics[metric][-1][1], run.label) for run in section.runs if metric in run.metrics]
+            ends = [(end, run.label) for run in section.runs if (end := run.measured(metric)) is not None]
             if len(ends) > 1:
                 value, label = min(ends)
                 stage = f" in {section.name}" if section.name else ""

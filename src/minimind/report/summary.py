@@ -17,6 +17,7 @@ from typing import Any
 from minimind.config import flatten
 from minimind.errors import RunError, why
 from minimind.report.chart import Point, running_mean, short
+from minimind.report.data import data_table
 from minimind.report.evaluation import is_number, read_evaluation, rounded
 from minimind.report.rollouts import rollout_table
 from minimind.storage.run import RunReader
@@ -39,6 +40,10 @@ JUDGED_BY = {
     "Validation loss": "validation loss {}",
     "Loss": "loss {}",
 }
+# What is asked whether it learnt, by the first of these.
+HELD_OUT = {"bits_per_byte": "Bits per byte of held-out text", "valid_loss": "The held-out loss"}
+# A change of less than this share is none.
+NOTABLE = 0.01
 # Metrics with a place of their own on the page; objectives add others.
 COMMON = (
     *("step", "tokens", "seconds", "reward", "valid_reward", "loss", "valid_loss", "bits_per_byte"),
@@ -86,12 +91,15 @@ class Summary:
         # What repeats the last row of the metrics has been said by the figures.
         known = {"step", *self.metrics}
         results = [(name, rounded(value)) for name, value in (finished or {}).items() if name not in known]
-        self.tables, figures = read_evaluation(folder / "evaluation.json")
+        evaluation = read_evaluation(folder / "evaluation.json")
+        self.too_few = evaluation.too_few
         rollouts = rollout_table(folder)
-        self.tables += [rollouts] if rollouts else []
-        self.results = [(title_of(name), text) for name, text in results + figures]
+        self.results = [(title_of(name), text) for name, text in results + evaluation.figures]
         usual = defaults(self.stage)
-        settings = list(flatten(_read_settings(reader), stop=usual))
+        given = _read_settings(reader)
+        tables = [data_table(given), *evaluation.tables, rollouts]
+        self.tables = [table for table in tables if table]
+        settings = list(flatten(given, stop=usual))
         self.settings = _as_text(settings)
         self.changed = _as_text((k, v) for k, v in settings if k not in usual or usual[k] != v) if usual else []
 
@@ -119,9 +127,9 @@ class Summary:
         # Beside a reward the loss says nothing: where answers are compared with one another, it is always about 0.
         found = {"Reward": self._final("reward")}
         found |= {"Loss": None if found["Reward"] is not None else self._final("loss")}
-        found |= {"Validation loss": self._last("valid_loss")}
-        found |= {"Bits per byte": self._last("bits_per_byte")}
-        found |= {title_of(name): self._last(name) for name in ("valid_pass_at_1", "valid_accuracy")}
+        found |= {"Validation loss": self.measured("valid_loss")}
+        found |= {"Bits per byte": self.measured("bits_per_byte")}
+        found |= {title_of(name): self.measured(name) for name in ("valid_pass_at_1", "valid_accuracy")}
         found |= {title_of(name): self._final(name) for name in self.others[:4]}
         found |= {"Tokens": self._last("tokens"), "Tokens per second": self._median("tokens_per_second")}
         shown = {name: short(value) for name, value in found.items() if value is not None}
@@ -145,6 +153,8 @@ class Summary:
         ends = [f"a {name.lower()} of {self.figures[name]}" for name in ("Reward", "Loss") if name in self.figures]
         if self.best and not self.best.startswith(("loss", "reward", "validation loss")):
             ends.append(self.best + (" of held-out text" if "Bits per byte" in self.figures else ""))
+        if not self.is_finished and not self.steps:
+            return "Not finished: no step is recorded yet."
         if not self.is_finished:
             return f"Not finished: {work} so far" + (f", now at {' and '.join(ends)}." if ends else ".")
         return f"{work} ended at {' and '.join(ends)}." if ends else f"{work}."
@@ -153,7 +163,22 @@ class Summary:
     def notes(self) -> list[str]:
         """What a reader must know before believing the curves."""
         lost = f"Not finite (NaN or infinite), so left out of the curves: {self.num_lost:,} of the logged values."
-        return [lost] if self.num_lost else []
+        return ([self.verdict] if self.verdict else []) + self.too_few + ([lost] if self.num_lost else [])
+
+    @property
+    def verdict(self) -> str:
+        """Whether the held-out text was learnt, lost again or neither; "" where it was not measured twice."""
+        name, words = next(((n, w) for n, w in HELD_OUT.items() if n in self.metrics), ("", ""))
+        points = self.metrics.get(name, [])
+        if len(points) < 2:
+            return ""
+        (_, first), (_, last), (step, least) = points[0], points[-1], min(points, key=lambda point: point[1])
+        change = f"{words} went from {short(first)} to {short(last)}"
+        if last > least * (1 + NOTABLE) and step > 0:
+            return f"{change}, and was least at step {step:,.0f} with {short(least)}: from there on it got worse."
+        if last > first * (1 - NOTABLE):
+            return f"{change}: hardly anything of it was learnt."
+        return f"{change}: it learns." if not self.is_finished else f"{change}: it has learnt."
 
     @property
     def use(self) -> MetricRows:
@@ -180,6 +205,11 @@ class Summary:
         """Whether a run without steps still has something to tell; a stage that trains nothing has its settings."""
         is_training = (self.folder / "metrics.jsonl").exists() or (self.folder / "config.json").exists()
         return bool(self.results or self.tables or (self.settings and not is_training))
+
+    def measured(self, name: str) -> float | None:
+        """The newest value on held-out data; what was measured before the first step is no result."""
+        points = [value for step, value in self.metrics.get(name, []) if step > 0]
+        return points[-1] if points else None
 
     def _last(self, name: str) -> float | None:
         points = self.metrics.get(name)

@@ -21,8 +21,9 @@ def test_the_file_is_json_that_the_report_and_a_baseline_read(
     found.write(tmp_path / "evaluation.json")
     assert "75.0% ± 25.0%" in capsys.readouterr().out
     assert json.loads((tmp_path / "evaluation.json").read_text())["figures"] == {"minimal_pairs": 0.75}
-    tables, figures = read_evaluation(tmp_path / "evaluation.json")
-    assert tables[0].title == "Pairs" and figures == [("minimal_pairs", "0.75")]
+    found = read_evaluation(tmp_path / "evaluation.json")
+    tables, figures = found.tables, found.figures
+    assert tables[0].title == "Pairs" and figures == [("minimal_pairs", "0.75 ± 0.25")]
     assert read_baseline(tmp_path / "evaluation.json") == ({"minimal_pairs": 0.75}, {"minimal_pairs": share})
 
 

@@ -29,11 +29,12 @@ def score_text(
     train, held_out = held_out_rows(sources, tokenizer, max_documents)
     result = bits_per_byte(model, tokenizer, held_out, max_tokens)
     found.add("bits_per_byte", result.measured)
-    rows = [["this model", round(result.bits_per_byte, 3)]]
+    scores = {"this model": result.bits_per_byte}
     if train is not None:
         counted = baselines(tokenizer, train, held_out, max_tokens)
-        rows += [[name, round(value, 3)] for name, value in sorted(counted.items(), key=lambda item: item[1])]
+        scores |= counted
         found.figures |= {f"bits_per_byte, {name}": value for name, value in counted.items()}
+    rows = [[name, round(value, 3)] for name, value in sorted(scores.items(), key=lambda item: item[1])]
     if len(result.by_source) > 1:
         rows += [[f"this model on {source}", round(value, 3)] for source, value in sorted(result.by_source.items())]
     title = f"Bits per byte on {len(held_out):,} held-out documents ({result.bytes:,} bytes); lower is better"
