@@ -8,7 +8,7 @@ import pytest
 
 from minimind.errors import RunError
 from minimind.evals.measured import Measured
-from minimind.report.evaluation import FEW_ITEMS, Evaluation, read_evaluation
+from minimind.report.evaluation import FEW_ITEMS, EvaluationSummary, read_evaluation
 
 
 def test_columns_of_numbers_are_aligned_and_gaps_are_dashes(tmp_path: Path) -> None:
@@ -27,7 +27,7 @@ def test_columns_of_numbers_are_aligned_and_gaps_are_dashes(tmp_path: Path) -> N
 
 
 def test_a_run_that_was_not_evaluated_has_no_tables(tmp_path: Path) -> None:
-    assert read_evaluation(tmp_path / "evaluation.json") == Evaluation()
+    assert read_evaluation(tmp_path / "evaluation.json") == EvaluationSummary()
 
 
 def test_a_figure_that_a_table_tells_is_told_again_only_for_its_error(tmp_path: Path) -> None:

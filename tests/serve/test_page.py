@@ -77,7 +77,6 @@ def test_the_address_alone_is_the_page(site: Site) -> None:
         ("GET", "/page/rows?run=a/pretrain&kind=metrics"),
         ("GET", "/page"),
         ("GET", "/web/index.html"),
-        ("GET", "/app.js/"),
         ("GET", "/App.js"),
     ],
 )

@@ -169,6 +169,19 @@ def test_an_answer_is_copied(site: Site, visit: Visit) -> None:
     assert visit.tab.evaluate("navigator.clipboard.readText()") == "hello **there**"
 
 
+def test_code_is_copied_without_its_fence_and_each_answer_names_its_model(site: Site, visit: Visit) -> None:
+    visit.tab.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    site.server.say("so:\n```python\nx = 1\n  y\n```\nand\n```\nz\n```", pause=0.02)
+    visit.ask("hi")
+    visit.wait_idle()
+    expect(visit.tab.locator(".assistant figcaption small")).to_have_text(["python", ""])
+    visit.tab.get_by_role("button", name="Copy this code").first.click()
+    assert visit.tab.evaluate("navigator.clipboard.readText()") == "x = 1\n  y"
+    expect(visit.tab.locator(".assistant .actions small")).to_have_text(re.compile(r"^scripted · \d+ tokens in "))
+    visit.tab.reload()
+    expect(visit.tab.locator(".assistant .actions small")).to_have_text(re.compile("^scripted · "))
+
+
 def test_reloading_keeps_conversations_and_deleting_does_not(site: Site, visit: Visit) -> None:
     site.server.say("one", "two")
     visit.ask("first")
@@ -387,6 +400,7 @@ def test_code_and_bold_are_shown_and_all_else_as_it_was_written(site: Site, visi
     visit.wait_idle()
     body = visit.tab.locator(".assistant > .body")
     expect(body.locator("pre")).to_have_text("x = 1\n  y")
+    expect(body.locator("figcaption small")).to_have_text("py")
     expect(body.locator("strong")).to_have_text("b")
     assert body.locator("div").first.text_content() == "a  b c\n  d # e"
     assert body.locator("div").last.text_content() == "end <b>f</b>"

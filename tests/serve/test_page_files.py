@@ -62,6 +62,16 @@ def test_who_imports_without_room_is_told_and_not_that_it_went_well(site: Site, 
     expect(visit.tab.locator(".title")).to_have_count(2)
 
 
+def test_what_is_imported_twice_is_there_once(visit: Visit, tmp_path: Path) -> None:
+    chats = [[{"role": "user", "content": name}] for name in ("one", "two", "one")]
+    import_chats(visit, tmp_path / "chats.jsonl", *chats)
+    expect(visit.tab.locator(".notice")).to_have_text("Conversations imported: 2")
+    import_chats(visit, tmp_path / "again.jsonl", *chats)
+    expect(visit.tab.locator(".notice")).to_have_text("All of these conversations are here already.")
+    import_chats(visit, tmp_path / "more.jsonl", *chats, [{"role": "user", "content": "three"}])
+    expect(visit.tab.locator(".title")).to_have_count(3)
+
+
 def test_an_imported_conversation_keeps_its_own_system_message(site: Site, visit: Visit, tmp_path: Path) -> None:
     own = {"role": "system", "content": "You are a pirate."}
     question = {"role": "user", "content": "hi"}

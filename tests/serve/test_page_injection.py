@@ -102,7 +102,7 @@ def harmless(visit: Visit) -> None:
       node.tagName, ...node.getAttributeNames().filter((name) => name.startsWith("on") || name === "xlink:href")])"""
     assert set(visit.tab.evaluate(script)) <= set(MADE_BY_PAGE.split())
     assert visit.tab.evaluate("window.hacked") is None
-    assert visit.tab.locator("script").count() == visit.tab.locator("link[rel=stylesheet]").count() == 1
+    assert (visit.tab.locator("script").count(), visit.tab.locator("link[rel=stylesheet]").count()) == (1, 2)
     assert visit.tab.locator("style, base, form:not(dialog form), meta[http-equiv]").count() == 0
     hrefs = visit.tab.locator("a").evaluate_all("links => links.map((link) => link.getAttribute('href'))")
     assert set(hrefs) == {"#chat", "#training", "#tokenizer"}

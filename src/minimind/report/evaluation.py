@@ -15,7 +15,7 @@ from minimind.errors import RunError, why
 from minimind.evals.measured import Measured
 from minimind.report.chart import short
 
-__all__ = ["Evaluation", "EvaluationTable", "is_number", "read_evaluation", "rounded"]
+__all__ = ["EvaluationSummary", "EvaluationTable", "is_number", "read_evaluation", "rounded"]
 
 
 # Below this, a figure hangs on which items happened to be held out.
@@ -33,7 +33,7 @@ class EvaluationTable:
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class EvaluationSummary:
     """figures: (name, value ± standard error); too_few: a sentence for each that hangs on a handful of items"""
 
     tables: list[EvaluationTable] = field(default_factory=list)
@@ -41,13 +41,13 @@ class Evaluation:
     too_few: list[str] = field(default_factory=list)
 
 
-def read_evaluation(path: Path) -> Evaluation:
+def read_evaluation(path: Path) -> EvaluationSummary:
     """What stands in the file, each figure once; nothing where there is no such file.
 
     Errors: RunError when it has another shape
     """
     if not path.is_file():
-        return Evaluation()
+        return EvaluationSummary()
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         given = found.get("tables") or []
@@ -57,7 +57,7 @@ def read_evaluation(path: Path) -> Evaluation:
         figures = flatten(found.get("figures") or {}, stop=())
         # What a table has said is said again only for its error.
         kept = [(name, value) for name, value in figures if name in measured or not _is_among(value, cells)]
-        return Evaluation(
+        return EvaluationSummary(
             tables,
             [(name, rounded(value) + _error_of(measured.get(name))) for name, value in kept],
             [_too_few(name, one) for name, one in measured.items() if len(one.amounts) < FEW_ITEMS],

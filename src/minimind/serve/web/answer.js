@@ -11,7 +11,12 @@ export async function answer(chat, message, fields, signal, refresh) {
   message.note = "stopped";
   const began = performance.now();
   try {
-    for await (const { choices, usage } of stream("v1/chat/completions", { ...(await fields()), messages }, signal)) {
+    for await (const { choices, usage, model } of stream(
+      "v1/chat/completions",
+      { ...(await fields()), messages },
+      signal,
+    )) {
+      message.model = model;
       if (choices[0]) take(message, choices[0]);
       if (usage) message.figures = { tokens: usage.completion_tokens, seconds: (performance.now() - began) / 1000 };
       refresh();

@@ -2,7 +2,7 @@
 
 import { button, download, icon, iconButton } from "./dom.js";
 import { el } from "./elements.js";
-import { exported, ImportError, imported } from "./store.js";
+import { exported, ImportError, imported, withoutKnown } from "./store.js";
 import { t } from "./words.js";
 
 /** actions: {open(chat or null for a new one); remove(chat); add(chats), whether all were kept; tell(text, isError)} */
@@ -38,7 +38,9 @@ export function chatList(actions) {
     if (!picked) return;
     try {
       const found = imported(await picked.text());
-      if (actions.add(found)) actions.tell(t("imported", found.length));
+      const fresh = withoutKnown(found);
+      if (!fresh.length) actions.tell(t("importedKnown"));
+      else if (actions.add(fresh)) actions.tell(t("imported", fresh.length));
       else actions.tell(t("full"), true);
     } catch (error) {
       if (!(error instanceof ImportError)) throw error;

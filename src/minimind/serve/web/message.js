@@ -69,7 +69,8 @@ export function messageView(message, options) {
         copyButton(message),
         actions.retry && iconButton("retry", t("retry"), actions.retry),
         actions.edit && iconButton("edit", t("edit"), actions.edit),
-        message.figures && el("small", { textContent: speed(message.figures) }),
+        message.figures &&
+          el("small", { textContent: [message.model, speed(message.figures)].filter(Boolean).join(" · ") }),
       ),
     ].filter(Boolean);
   }

@@ -3,7 +3,7 @@
 // A conversation: {id, title, updated, system, hasOwnSystem, messages}, each under a name of its own, so that two tabs do
 // not overwrite one another's. One that was imported with a system message keeps it; the others take the settings'.
 // A message: {role, content} of the user, and of the assistant also
-//   reasoning, error, note: "" | "stopped" | "cut", figures: null | {tokens, seconds}
+//   model, reasoning, error, note: "" | "stopped" | "cut", figures: null | {tokens, seconds}
 //   calls:   [{name, arguments, result, declined}], arguments as JSON text, result null until it is there
 //   tokens:  [[text, logprob, [[text, logprob], ...]], ...]
 // What is read is rebuilt field by field: it may be anyone's file.
@@ -19,6 +19,7 @@ const number = (value) => (Number.isFinite(value) ? value : 0);
 export const newMessage = (role, content = "") => ({
   role,
   content,
+  model: "",
   reasoning: "",
   calls: [],
   tokens: [],
@@ -69,6 +70,7 @@ function readMessage(value) {
   return {
     role: value.role,
     content: text(value.content),
+    model: text(value.model, 200),
     reasoning: text(value.reasoning),
     error: text(value.error, 4000),
     note: ["stopped", "cut"].includes(value.note) ? value.note : "",
@@ -134,6 +136,17 @@ export class ImportError extends Error {
     super(`line ${line}`);
     this.line = line;
   }
+}
+
+/** Those that say something that none of the kept ones says. */
+export function withoutKnown(chats) {
+  const known = new Set(loadChats().map((chat) => JSON.stringify(toMessages(chat))));
+  return chats.filter((chat) => {
+    const said = JSON.stringify(toMessages(chat));
+    if (known.has(said)) return false;
+    known.add(said);
+    return true;
+  });
 }
 
 /** The conversations of such a file, as new ones; all of them or an ImportError. */

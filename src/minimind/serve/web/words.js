@@ -25,6 +25,7 @@ const WORDS = {
   edit: ["Edit", "编辑"],
   copy: ["Copy", "复制"],
   copied: ["Copied", "已复制"],
+  copyCode: ["Copy this code", "复制代码"],
   editHint: ["What follows is replaced.", "之后的内容会被替换。"],
   newChat: ["New chat", "新对话"],
   chats: ["Conversations", "对话列表"],
@@ -64,6 +65,7 @@ const WORDS = {
     "浏览器存储已满；请导出并删除一些对话。",
   ],
   importBad: ["Nothing was imported: line {0} is not a conversation.", "未导入任何内容：第 {0} 行不是对话。"],
+  importedKnown: ["All of these conversations are here already.", "这些对话都已存在。"],
   imported: ["Conversations imported: {0}", "已导入 {0} 个对话"],
 
   settings: ["Settings", "设置"],
