@@ -1,4 +1,4 @@
-"""Changing the files of a folder by hand, without the manifest that would notice."""
+"""Filling a folder, and changing its files by hand, without the manifest that would notice."""
 
 import json
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-__all__ = ["edit_json", "edit_weights"]
+__all__ = ["edit_json", "edit_weights", "fill_with"]
 
 
 def edit_json(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
@@ -23,3 +23,14 @@ def edit_weights(path: Path, change: Callable[[dict[str, torch.Tensor]], Any]) -
     change(tensors)
     save_file(tensors, path)
     (path.parent / "manifest.json").unlink(missing_ok=True)
+
+
+def fill_with(text: str) -> Callable[[Path], None]:
+    """What writes two files, one of them in a folder of its own."""
+
+    def fill(place: Path) -> None:
+        (place / "a.txt").write_text(text)
+        (place / "inner").mkdir()
+        (place / "inner" / "b.txt").write_text(text * 2)
+
+    return fill

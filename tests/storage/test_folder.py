@@ -7,19 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.damage import fill_with
 
 from minimind.errors import CheckpointError
 from minimind.storage.folder import write_file, write_folder
 from minimind.storage.verify import verify_folder
-
-
-def fill_with(text: str) -> Callable[[Path], None]:
-    def fill(place: Path) -> None:
-        (place / "a.txt").write_text(text)
-        (place / "inner").mkdir()
-        (place / "inner" / "b.txt").write_text(text * 2)
-
-    return fill
 
 
 def fail_at(monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...], number: int) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
+from tests.damage import fill_with
 
 from minimind.errors import CheckpointError
 from minimind.storage.folder import MANIFEST, write_folder
@@ -76,15 +77,6 @@ def test_what_does_not_fit_is_named(check: Callable[[], Any], message: str) -> N
 
 def test_of_many_names_some_are_told() -> None:
     assert first_of(list("abcdefg")) == "a, b, c, d, e and 2 more" and first_of(["a"]) == "a"
-
-
-def fill_with(text: str) -> Callable[[Path], None]:
-    def fill(place: Path) -> None:
-        (place / "a.txt").write_text(text)
-        (place / "inner").mkdir()
-        (place / "inner" / "b.txt").write_text(text * 2)
-
-    return fill
 
 
 def test_every_bit_flip_and_every_truncation_is_found(tmp_path: Path) -> None:

@@ -53,7 +53,8 @@ def _require_plain(file: GgufFile) -> None:
     for name, known in (("model", ("gpt2",)), ("pre", PATTERN_OF)):
         value = file.values.get(f"tokenizer.ggml.{name}")
         if not isinstance(value, str) or value not in known:
-            raise _error(file, name, f"is {value!r:.80}; expected {' or '.join(known)}")
+            hint = "take a file that names it, or the model's Hugging Face folder"
+            raise _error(file, name, f"is {value!r:.80}; expected {' or '.join(known)}; {hint}")
     for name in PLAIN:
         if file.values.get(f"tokenizer.ggml.{name}"):
             raise _error(file, name, "is on; expected it off, as it would change ids")

@@ -9,7 +9,7 @@ from minimind.evals.measured import NOISE_ERRORS, Measured
 from minimind.report.inspection import InspectionTable
 from minimind.report.summary import Summary
 from minimind.storage.checkpoint import find_checkpoint
-from minimind.storage.verify import checkpoint_info
+from minimind.storage.verify import model_files
 
 __all__ = ["figures_table", "is_run", "parts_by_source", "samples_table", "scores_table", "settings_table"]
 
@@ -27,7 +27,7 @@ def settings_table(folders: Sequence[Path], labels: Sequence[str]) -> Inspection
     if all(is_run(folder) for folder in folders):
         settings = [dict(Summary(folder, folder.name).settings) for folder in folders]
     else:
-        shapes = [asdict(checkpoint_info(find_checkpoint(folder)).config) for folder in folders]
+        shapes = [asdict(model_files(find_checkpoint(folder)).config) for folder in folders]
         settings = [{name: str(value) for name, value in shape.items()} for shape in shapes]
     names = dict.fromkeys(name for values in settings for name in values if name not in PLACES)
     rows = [[name, *(values.get(name, "–") for values in settings)] for name in names]

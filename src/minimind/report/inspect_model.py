@@ -11,7 +11,7 @@ from minimind.report.parameters import count_parameters
 from minimind.storage.adapters import WEIGHTS, AdapterInfo, is_adapter, read_adapter
 from minimind.storage.checkpoint import find_checkpoint
 from minimind.storage.folder import MANIFEST, has_manifest
-from minimind.storage.verify import checkpoint_info, float_shapes, verify_folder
+from minimind.storage.verify import float_shapes, model_files, verify_folder
 from minimind.text.tokenizer import Tokenizer
 from minimind.training.state import FACTS, STATE, read_training_facts
 
@@ -40,17 +40,18 @@ def inspect_model(folder: Path, *, verify: bool = True) -> Inspection:
 
 
 def _inspect_weights(place: Path) -> Inspection:
-    info = checkpoint_info(place)
-    counted = count_parameters(info.config)
+    files = model_files(place)
+    num_bytes = sum((place / name).stat().st_size for name in {*files.places.values()})
+    counted = count_parameters(files.config)
     facts = {
-        "kind": _architecture(info.config),
+        "kind": _architecture(files.config),
         "parameters": f"{counted.total:,}",
-        "weight files": f"{info.num_bytes / 1e6:,.1f} MB, {info.num_bytes / counted.total:.2g} bytes a parameter",
+        "weight files": f"{num_bytes / 1e6:,.1f} MB, {num_bytes / counted.total:.2g} bytes a parameter",
     }
     if counted.active != counted.total:
         facts["parameters that a token meets"] = f"{counted.active:,} ({counted.active / counted.total:.0%})"
     parts = [[name, number, f"{number / counted.total:.1%}"] for name, number in counted.parts.items()]
-    shape = [[field.name, str(getattr(info.config, field.name))] for field in fields(info.config)]
+    shape = [[field.name, str(getattr(files.config, field.name))] for field in fields(files.config)]
     tables = [
         InspectionTable("Parameters by part", ["part", "parameters", "share"], parts),
         InspectionTable("Shape (config.json)", ["field", "value"], shape),

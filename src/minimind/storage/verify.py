@@ -22,9 +22,7 @@ from minimind.storage.folder import MANIFEST, digest_of, has_manifest, render_ma
 from minimind.storage.tensor_files import INDEX, WEIGHTS, disk_name, zero_biases
 
 __all__ = [
-    "CheckpointInfo",
     "ModelFiles",
-    "checkpoint_info",
     "first_of",
     "float_shapes",
     "model_files",
@@ -59,7 +57,7 @@ def verify_folder(folder: Path, names: Iterable[str] | None = None) -> list[str]
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """A model's folder of which all is verified but the values of the weights.
+    """A model's folder of which all is verified but the values of the weights, and by `model_files` the hashes.
 
     places:  the file of each tensor, by its name on disk
     """
@@ -97,46 +95,16 @@ class ModelFiles:
 
 
 def verify_model(folder: Path) -> ModelFiles:
-    """Compare hashes, the configuration's fields, names, types and shapes, in this order.
-
-    Errors:  CheckpointError naming the file and the field or tensor
-    """
-    files = _weight_files(folder)
+    """Compare hashes, and then as `model_files`. Errors: CheckpointError naming the file and the field or tensor"""
     if has_manifest(folder):
-        verify_folder(folder, ["config.json", *TOKENIZER_FILES, INDEX, *files])
+        verify_folder(folder, ["config.json", *TOKENIZER_FILES, INDEX, *_weight_files(folder)])
     return model_files(folder)
 
 
 def model_files(folder: Path) -> ModelFiles:
-    """The same of a folder whose hashes `verify_folder` has just compared."""
-    config = _read_config(folder)
-    return ModelFiles(folder, config, _index_tensors(folder, _weight_files(folder), config))
-
-
-@dataclass(frozen=True)
-class CheckpointInfo:
-    """What can be said of a model folder without reading its weights.
-
-    num_bytes:  of the weight files
-    can_verify: does it have a manifest of hashes?
-    """
-
-    folder: Path
-    config: ModelConfig
-    num_parameters: int
-    num_bytes: int
-    can_verify: bool
-
-
-def checkpoint_info(folder: Path) -> CheckpointInfo:
-    """Shape and size of a model folder, not of an adapter's. Errors: CheckpointError, as `verify_model`"""
-    files = _weight_files(folder)
-    config = _read_config(folder)
-    _index_tensors(folder, files, config)
-    with torch.device("meta"):
-        num_parameters = sum(parameter.numel() for parameter in Transformer(config).parameters())
-    num_bytes = sum((folder / name).stat().st_size for name in files)
-    return CheckpointInfo(folder, config, num_parameters, num_bytes, has_manifest(folder))
+    """Compare the configuration's fields, names, types and shapes, reading no weight and no hash."""
+    files, config = _weight_files(folder), _read_config(folder)
+    return ModelFiles(folder, config, _index_tensors(folder, files, config))
 
 
 def read_json(path: Path) -> dict[str, Any]:
