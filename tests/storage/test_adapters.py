@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 import torch
+from tests import tiny
 from tests.damage import edit_json, edit_weights
+from tests.tiny import FAMILIES, TOKENIZER
 
 from minimind.errors import CheckpointError
 from minimind.lora import LoraConfig, add_lora, has_lora, lora_weights, merge_lora
-from minimind.model import ModelConfig, Transformer
+from minimind.model import Transformer
 from minimind.storage.adapters import (
     apply_adapter,
     fingerprint,
@@ -26,38 +28,15 @@ from minimind.storage.adapters import (
 )
 from minimind.storage.checkpoint import save_checkpoint
 from minimind.storage.verify import verify_folder
-from minimind.text.tokenizer import Tokenizer
 
-TOKENIZER = Tokenizer.train(["hello world", "你好，世界"], 295)
-DENSE = ModelConfig(
-    vocab_size=300,
-    hidden_size=32,
-    num_hidden_layers=2,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    head_dim=16,
-    intermediate_size=48,
-    max_position_embeddings=64,
-)
-CONFIGS = {
-    "qwen3": DENSE,
-    "qwen3 moe": replace(DENSE, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=24),
-    "llama, untied": replace(DENSE, qk_norm=False, head_dim=8, tie_word_embeddings=False),
-    "qwen2": replace(DENSE, qk_norm=False, attention_bias=True, head_dim=8),
-}
 LORA = LoraConfig(rank=3, alpha=6.0, dropout=0.1)
 TOKENS = torch.randint(0, 300, (2, 20), generator=torch.Generator().manual_seed(0))
 ADAPTER_FILES = ["adapter_config.json", "adapter_model.safetensors", "base.json"]
-each_shape = pytest.mark.parametrize("name", CONFIGS)
+each_shape = pytest.mark.parametrize("name", FAMILIES)
 
 
 def random_model(name: str = "qwen3", seed: int = 0) -> Transformer:
-    model = Transformer(CONFIGS[name]).eval()
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(0.5 if parameter.ndim == 1 else 0, 0.2, generator=generator)
-    return model
+    return tiny.random_model(seed, **FAMILIES[name])
 
 
 def adapted_model(name: str = "qwen3", config: LoraConfig = LORA) -> Transformer:
@@ -114,7 +93,7 @@ ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_pro
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        *((name, {"target_modules": ALL}) for name in CONFIGS if "moe" not in name),
+        *((name, {"target_modules": ALL}) for name in FAMILIES if "moe" not in name),
         ("qwen3 moe", {"target_modules": ["q_proj", "v_proj"]}),
         ("qwen3", {"target_modules": "all-linear", "lora_alpha": 5}),
         ("qwen3", {"target_modules": r".*\.(q_proj|down_proj)", "lora_dropout": 0.5}),
