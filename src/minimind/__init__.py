@@ -5,7 +5,7 @@
     print(generate(model, tokenizer, "The sun", max_tokens=20))
 
 The names below are the public API; each is imported when it is first used, so that `import minimind` costs nothing.
-Read `model.py` first, `interfaces.py` second, `training/trainer.py` third.
+Read `model.py` first, `interfaces.py` second, `training/trainer.py` (the step) and `fit.py` (the loop) third.
 """
 
 from importlib import import_module

@@ -4,7 +4,7 @@
 
 The one idea of this package is visible in the types. A batch carries a *weight* for each token it asks the model to
 predict, and an objective returns a *sum*. Only the trainer divides, once per step, by the weight of the whole step.
-So no cut into micro-batches, ranks, padding or packing can change the mathematics. Read `training/trainer.py` next.
+So no cut into micro-batches, ranks, padding or packing can change the mathematics. Next: `training/trainer.py`.
 """
 
 from collections.abc import Mapping, Sequence

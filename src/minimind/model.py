@@ -6,7 +6,7 @@ vector of the vocabulary to give a score for the next id (`logits`). Nothing her
 
 Legend: B batch, T time, D width, H query heads, G key/value heads, K head width, V vocabulary, E experts.
 Names of fields and parameters are those of Hugging Face's Qwen3, so that a checkpoint needs no translation.
-This file needs torch alone. Next: `interfaces.py`, then `training/trainer.py`.
+This file needs torch alone. Next: `interfaces.py`, then `training/trainer.py`, then `training/fit.py`.
 """
 
 import math
@@ -197,6 +197,7 @@ class Block(nn.Module):
         self.mlp = MixtureOfExperts(config) if config.num_experts else FeedForward(*dense)
 
     def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], attend: Attend) -> tuple[Tensor, Tensor | None]:
+        """[B, T, D] -> ([B, T, D], a mixture's router logits [B*T, E])."""
         x = x + self.self_attn(self.input_layernorm(x), rotation, attend)
         y = self.post_attention_layernorm(x)
         if isinstance(self.mlp, MixtureOfExperts):
@@ -228,7 +229,7 @@ class Attention(nn.Module):
         q = rotate(self.q_norm(self.q_proj(x).view(heads)), rotation)  # [B, T, H, K]
         k = rotate(self.k_norm(self.k_proj(x).view(heads)), rotation)  # [B, T, G, K]
         v = self.v_proj(x).view(heads)  # [B, T, G, K]
-        return self.o_proj(attend(q, k, v).flatten(2))
+        return self.o_proj(attend(q, k, v).flatten(2))  # [B, T, D]
 
 
 class FeedForward(nn.Module):
@@ -241,7 +242,7 @@ class FeedForward(nn.Module):
         self.down_proj = nn.Linear(inner, width, False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))  # [..., D]
 
 
 class MixtureOfExperts(nn.Module):
@@ -288,7 +289,7 @@ class RMSNorm(nn.Module):
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
         y = x.float()
         y = y * torch.rsqrt(y.square().mean(-1, keepdim=True) + self.eps)
-        return (y * self.weight).to(dtype)
+        return (y * self.weight).to(dtype)  # as x, [..., D]
 
 
 def rotary_frequencies(config: ModelConfig, device: torch.device | str = "cpu") -> tuple[Tensor, float]:

@@ -52,7 +52,7 @@ class ActorCritic(nn.Module):
         nn.init.zeros_(self.value_head.bias)
 
     def forward(self, batch: Batch, *, temperature: float = 1.0, num_ids: int | None = None) -> ActorCriticOutput:
-        """temperature, num_ids: see `token_logprobs`"""
+        """A batch of [B, T] -> figures of its targets, [B, T]; temperature, num_ids: see `token_logprobs`"""
         hidden = self.policy.hidden_states(batch.tokens, batch.lengths)
         keep = batch.weights != 0
         states = hidden.states[keep]

@@ -4,6 +4,8 @@ AdamW scales each number by its own history. Muon treats a matrix as one object:
 with all singular values pushed to 1, so rare directions are learnt as fast as common ones. Embeddings, the head, norms
 and biases are not such matrices.
 
+Why not `torch.optim.Muon`: docs/decisions/0012-muon-of-our-own.md.
+
 Source: Loshchilov & Hutter 2017, arXiv:1711.05101; Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural
 networks"; the scale by the matrix's shape is theirs too.
 """
@@ -21,6 +23,13 @@ __all__ = ["Muon", "Optimizers", "make_optimizers", "optimizers_for", "orthogona
 
 # Coefficients of the quintic iteration: steepest at 0 that keeps singular values within about [0.7, 1.2] (Jordan 2024).
 QUINTIC = (3.4445, -4.7750, 2.0315)
+
+
+# The gradient of a rare row of the embedding, a mean over the step's tokens, may be as small as torch's 1e-8, and its
+# steps would shrink. From the same speed runs as the betas of `UpdateConfig`: modded-nanogpt (Jordan et al. 2024).
+ADAM_EPS = 1e-10
+# Keeps a gradient of 0 from being divided by its norm, as in Jordan's Muon and torch's.
+NORM_EPS = 1e-7
 
 
 class Muon(torch.optim.Optimizer):
@@ -77,7 +86,7 @@ def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
     a, b, c = QUINTIC
     is_tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT if is_tall else matrices
-    x = x / (x.float().norm(dim=(-2, -1), keepdim=True) + 1e-7).to(x.dtype)
+    x = x / (x.float().norm(dim=(-2, -1), keepdim=True) + NORM_EPS).to(x.dtype)
     for _ in range(steps):
         # a x + (b g + c g g) x with g = x xᵀ, each sum taken on the way by the product it belongs to.
         gram = x @ x.mT
@@ -164,5 +173,5 @@ def make_optimizers(
         groups.insert(0, {"params": matrices, "lr": lr, "weight_decay": weight_decay})
     groups = [group for group in groups if group["params"]]
     if groups:
-        parts["adamw"] = torch.optim.AdamW(groups, betas=betas, eps=1e-10, fused=True)
+        parts["adamw"] = torch.optim.AdamW(groups, betas=betas, eps=ADAM_EPS, fused=True)
     return Optimizers(parts)

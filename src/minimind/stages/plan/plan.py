@@ -92,7 +92,7 @@ def _checkpoint_bytes(planned: "PlannedRun", found: "Measures") -> int:
 
 
 def _cost(planned: "PlannedRun", found: "Measures") -> "Cost":
-    """The trainer's own cadences: `training/trainer.py`."""
+    """The loop's own cadences: `training/fit.py`."""
     from minimind.report.plan import Cost
 
     train, steps = planned.config.train, planned.steps
