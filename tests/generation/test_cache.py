@@ -61,24 +61,11 @@ def test_a_row_can_wait_while_others_go_on() -> None:
     assert_same(last[1, 0], model(tokens[1:, :5])[0, 4])
 
 
-def test_selected_rows_go_on_as_before_and_the_old_cache_is_untouched() -> None:
-    model, tokens = random_model(), random_tokens(3, 9)
-    cache = KeyValueCache.allocate(model.config, batch=3, capacity=9)
-    step(model, cache, tokens[:, :6], torch.tensor([6, 2, 4]))
-    rows = torch.tensor([2, 0, 2])
-    chosen = cache.select(rows)
-    assert chosen.lengths.tolist() == [4, 6, 4]
-    logits = step(model, chosen, tokens[rows, 6:7], 1)
-    assert_same(logits[0, 0], model(torch.cat([tokens[2, :4], tokens[2, 6:7]])[None])[0, -1])
-    assert_same(logits[1, 0], model(tokens[:1, :7])[0, -1])
-    assert_same(step(model, cache, tokens[:, 6:7], 1)[0, 0], model(tokens[:1, :7])[0, -1])
-
-
 def test_what_lies_beyond_a_rows_length_is_never_seen() -> None:
     model, tokens = random_model(), random_tokens(2, 6)
     cache = KeyValueCache.allocate(model.config, batch=2, capacity=16)
     step(model, cache, tokens[:, :5], torch.tensor([5, 3]))
-    clean, spoilt = cache.select(torch.arange(2)), cache
+    clean, spoilt = KeyValueCache(cache.keys.clone(), cache.values.clone(), cache.lengths), cache
     spoilt.keys[:, 1, 4:], spoilt.values[:, 1, 4:] = 1e4, 1e4
     assert torch.equal(step(model, clean, tokens[:, 5:], 1)[1], step(model, spoilt, tokens[:, 5:], 1)[1])
 

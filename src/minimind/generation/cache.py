@@ -48,10 +48,6 @@ class KeyValueCache:
         """Count the tokens just written as seen: one number, or [B] when rows got different numbers of real tokens."""
         self.lengths = self.lengths + counts
 
-    def select(self, rows: Tensor) -> "KeyValueCache":
-        """The cache of some rows, [n] indices, copied."""
-        return KeyValueCache(self.keys[:, rows], self.values[:, rows], self.lengths[rows])
-
     def layer(self, index: int, positions: Tensor) -> Attend:
         """How layer `index` attends to what is stored, after the new tokens at `positions` [B, T] were added."""
         assert positions.max() < self.capacity, f"cache holds {self.capacity} tokens, asked for {positions.max() + 1}"

@@ -126,15 +126,13 @@ def join(deltas: Iterable[Delta]) -> Message:
 class AnswerReader:
     """Reads one answer.
 
-    part:       where it is
-    num_calls:  whole ones so far
+    part:  where it is
     """
 
     def __init__(self, start: AnswerStart) -> None:
         self._format = start.format
         self.part: AnswerPart = start.part
         self._is_start = True
-        self.num_calls = 0
         self._is_opened = start.part == "reasoning"
         self._has_content = False
         self._newlines = 0
@@ -214,7 +212,6 @@ class AnswerReader:
         except (ValueError, RecursionError):
             yield from self._give_up(self._format.call[1])
             return
-        self.num_calls += len(calls)
         self._begin("content")
         # A newline behind a call is the next one's; before more words, it is theirs.
         self._is_start = not self._has_content

@@ -165,8 +165,8 @@ def test_an_answer_is_a_row_with_its_reasoning_and_its_calls() -> None:
 
 
 def test_a_row_that_cannot_be_answered_is_named(go: Generate) -> None:
-    write_rows(Path("in.jsonl"), [{"prompt": "hello"}, {"question": "why?"}])
-    with pytest.raises(DataError, match=r"in\.jsonl:2: has 'question'; expected a prompt or a text"):
+    write_rows(Path("in.jsonl"), [{"prompt": "hello"}, {"body": "why?"}])
+    with pytest.raises(DataError, match=r"in\.jsonl:2: has 'body'; expected a prompt or a text"):
         go("--source", "in.jsonl")
     Path("in.jsonl").write_text('{"prompt": "hello"}\n{"prompt": \n')
     with pytest.raises(DataError, match=r"in\.jsonl:2: not JSON"):
@@ -183,7 +183,7 @@ def test_a_file_that_cannot_be_read_is_named(go: Generate) -> None:
     with pytest.raises(DataError, match=r"nowhere\.txt: cannot be read: No such file"):
         go("--source", "nowhere.txt")
     Path("latin.txt").write_bytes(b"caf\xe9\n")
-    with pytest.raises(DataError, match=r"latin\.txt: not UTF-8"):
+    with pytest.raises(DataError, match=r"latin\.txt:1: not UTF-8"):
         go("--source", "latin.txt")
 
 
