@@ -5,6 +5,7 @@ a megabyte, and a chunk's `rows()` parses it (`chunks.py`). Good rows, bad rows 
 the file.
 """
 
+import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -119,6 +120,8 @@ def _chunks_of(file: DataFile, text_column: str, needed: Needed, before: int) ->
             return read_csv(file, before)
         case "builtin":
             return _read_builtin(file, before)
+        case "html" | "pdf" | "docx" | "epub":
+            return _read_document(file, text_column, before)
     return _read_bytes(file, text_column, before)
 
 
@@ -177,6 +180,15 @@ def _read_bytes(file: DataFile, text_column: str, before: int) -> Iterator[Chunk
             return
         for some in _batched(documents(stream.read)):
             yield PlainText(file.name, before + stream.position, text_column, some)
+
+
+def _read_document(file: DataFile, text_column: str, before: int) -> Iterator[Chunk]:
+    """Its text, cut as a file of plain text is; rows are numbered by the lines of that."""
+    from minimind.data.documents import document_text
+
+    text = io.BytesIO(document_text(file).encode("utf-8", "replace"))
+    for some in _batched(documents(text.read)):
+        yield PlainText(file.name, before + (file.size or 0), text_column, some)
 
 
 def _read_json(name: str, stream: ByteStream, before: int, is_array: bool) -> Iterator[Chunk]:

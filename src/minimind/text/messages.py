@@ -272,6 +272,8 @@ def _tools(raw: Mapping[str, Any], where: str) -> tuple[Mapping[str, Any], ...]:
 
 
 def _list_of_objects(value: Any, name: str, where: str) -> tuple[Mapping[str, Any], ...]:
+    if value is None:
+        return ()
     try:
         found = from_json(value) or []
         json.dumps(found, ensure_ascii=False, allow_nan=False).encode()

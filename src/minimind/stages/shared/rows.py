@@ -22,7 +22,7 @@ from minimind.data.options import PrepareOptions
 from minimind.data.shards import ShardSet, open_prepared
 from minimind.errors import ConfigError, DataError
 from minimind.interfaces import Objective
-from minimind.terminal.notes import note
+from minimind.terminal.notes import note, warn
 from minimind.text.tokenizer import Tokenizer
 from minimind.training.distributed import num_processes
 from minimind.training.job import Placement, Validation
@@ -97,8 +97,11 @@ def open_documents(data: DataConfig, tokenizer: Tokenizer, folder: Path) -> tupl
             f"data.source is {', '.join(data.source)}, which {num_processes()} processes would each prepare; "
             "prepare it first with `minimind prepare`, and name the folder that it writes"
         )
-    for line in prepare(data.source, tokenizer, place, options).notes():
+    report = prepare(data.source, tokenizer, place, options)
+    for line in report.notes():
         note(line)
+    if report.may_matter:
+        warn(f"not read, though it could change what is learnt: {', '.join(report.may_matter)}")
     found = open_prepared([place], tokenizer)
     assert found is not None, "what was just prepared is there"
     return found
