@@ -24,7 +24,10 @@ from minimind.serve.schema import ChatBody, CompletionBody
 def test_each_status_has_its_type(status: int, kind: str, header: str | None) -> None:
     reply = problem_reply(Problem(status, "words", param="p", code="c"))
     assert reply.status_code == status
-    assert json.loads(bytes(reply.body)) == {"error": {"message": "words", "type": kind, "param": "p", "code": "c"}}
+    assert json.loads(bytes(reply.body)) == {
+        "type": "error",
+        "error": {"message": "words", "type": kind, "param": "p", "code": "c"},
+    }
     assert header is None or header in reply.headers
 
 
@@ -54,7 +57,7 @@ def test_an_invalid_field_is_named_and_its_value_is_not() -> None:
     ],
 )
 def test_of_several_kinds_the_one_that_was_meant_is_told(field: str, value: Any, message: str) -> None:
-    body, rest = (CompletionBody, {}) if field == "prompt" else (ChatBody, {"messages": [{"role": "user"}]})
+    body, rest = (CompletionBody, {}) if field == "prompt" else (ChatBody, {"messages": [{"role": "user", "content": "a"}]})
     with pytest.raises(ValidationError) as caught:
         body.model_validate({"model": "m", **rest, field: value})
     problem = validation_problem(caught.value.errors())

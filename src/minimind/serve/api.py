@@ -1,27 +1,31 @@
-"""The routes of OpenAI's API: chat completions, completions, models, health and metrics."""
+"""The routes: OpenAI's chats, completions, responses and models, Anthropic's messages, health and metrics."""
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import APIRouter
 from fastapi import Request as HttpRequest
-from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.types import Receive, Scope, Send
+from starlette.responses import PlainTextResponse, Response
 
 from minimind.errors import UserError
 from minimind.generation.engine import Engine
 from minimind.generation.grammar import Grammars
-from minimind.generation.request import Event, QueueFull, Request
+from minimind.generation.request import QueueFull, Request
 from minimind.generation.sampling import Sampling
+from minimind.serve.anthropic import AnthropicBody, CountBody, chat_of_anthropic
+from minimind.serve.anthropic_reply import AnthropicReply
 from minimind.serve.ask import chat_requests, completion_requests
 from minimind.serve.metrics import render_metrics
-from minimind.serve.problems import Problem
-from minimind.serve.replies import DONE, ChatChoice, Envelope, TextChoice, chunk, usage
+from minimind.serve.problems import Problem, translated
+from minimind.serve.replies import ChatChoice, Envelope, OpenAIReply, TextChoice
+from minimind.serve.responses import ResponsesBody, chat_of_responses
+from minimind.serve.responses_reply import ResponsesReply
 from minimind.serve.runner import Runner, Stream
-from minimind.serve.schema import ChatBody, CompletionBody, GenerationBody
+from minimind.serve.schema import AskBody, ChatBody, CompletionBody
+from minimind.serve.streams import Reply, answer, close_all
 
 __all__ = ["Service", "make_router"]
 
@@ -61,11 +65,16 @@ class Service:
             for request in requests:
                 streams.append(self.runner.open(model, request))
         except UserError as error:
-            _close(streams)
+            close_all(streams)
             if isinstance(error, QueueFull):
                 raise Problem(429, str(error), code="queue_full") from None
             raise Problem(400, str(error), code="invalid_value") from None
         return streams
+
+    async def answer(self, body: AskBody, requests: Sequence[Request], reply: Reply, http: HttpRequest) -> Response:
+        """Open the streams, and tell of them as the body asks. Errors: Problem"""
+        streams = self.open(body.model, requests)
+        return await answer(reply, streams, http.receive, is_streamed=bool(body.stream))
 
 
 def make_router(service: Service) -> APIRouter:
@@ -80,8 +89,8 @@ def make_router(service: Service) -> APIRouter:
             chat_requests, body, engine.tokenizer, service.defaults, engine.capacity, grammars
         )
         choices = [ChatChoice(request, engine.tokenizer, index) for index, request in enumerate(requests)]
-        counted = len(requests[0].prompt)
-        return await _reply(service, body, http, Envelope("chat.completion", body.model), requests, choices, counted)
+        reply = OpenAIReply(Envelope("chat.completion", body.model), choices, len(requests[0].prompt), body)
+        return await service.answer(body, requests, reply, http)
 
     @router.post("/v1/completions")
     async def completions(body: CompletionBody, http: HttpRequest) -> Response:
@@ -101,7 +110,31 @@ def make_router(service: Service) -> APIRouter:
             for index, request in enumerate(requests)
         ]
         counted = sum(len(request.prompt) for request in requests[:: body.n or 1])
-        return await _reply(service, body, http, Envelope("text_completion", body.model), requests, choices, counted)
+        reply = OpenAIReply(Envelope("text_completion", body.model), choices, counted, body)
+        return await service.answer(body, requests, reply, http)
+
+    async def chat(body: ChatBody) -> tuple[Request, ChatChoice]:
+        """A chat with one answer, for the APIs that are translations."""
+        engine, grammars = service.engine(body.model), service.grammars(body.model)
+        [request] = await asyncio.to_thread(
+            chat_requests, body, engine.tokenizer, service.defaults, engine.capacity, grammars
+        )
+        return request, ChatChoice(request, engine.tokenizer, 0)
+
+    @router.post("/v1/responses")
+    async def responses(body: ResponsesBody, http: HttpRequest) -> Response:
+        request, choice = await chat(translated(chat_of_responses, body))
+        return await service.answer(body, [request], ResponsesReply(body, choice, len(request.prompt)), http)
+
+    @router.post("/v1/messages")
+    async def messages(body: AnthropicBody, http: HttpRequest) -> Response:
+        request, choice = await chat(translated(chat_of_anthropic, body))
+        return await service.answer(body, [request], AnthropicReply(body.model, choice, len(request.prompt)), http)
+
+    @router.post("/v1/messages/count_tokens")
+    async def count_tokens(body: CountBody) -> dict[str, int]:
+        request, _ = await chat(translated(chat_of_anthropic, body))
+        return {"input_tokens": len(request.prompt)}
 
     @router.get("/v1/models")
     async def models() -> dict[str, Any]:
@@ -133,125 +166,3 @@ def _model(service: Service, name: str) -> dict[str, Any]:
         "owned_by": "minimind",
         "max_model_len": service.runner.engines[name].capacity,
     }
-
-
-async def _reply(
-    service: Service,
-    body: GenerationBody,
-    http: HttpRequest,
-    envelope: Envelope,
-    requests: Sequence[Request],
-    choices: Sequence[ChatChoice | TextChoice],
-    num_prompt: int,
-) -> Response:
-    """Open the streams, then answer whole or in chunks. Whatever ends the reply, the streams are closed."""
-    streams = service.open(body.model, requests)
-
-    def counted() -> dict[str, int]:
-        return usage(num_prompt, sum(choice.num_drawn for choice in choices))
-
-    if body.stream:
-        with_usage = bool(body.stream_options and body.stream_options.include_usage)
-        return _EventStream(_chunks(envelope, streams, choices, counted if with_usage else None), streams)
-
-    async def whole() -> Response:
-        async for index, events in _merged(streams):
-            choices[index].push(events)
-        return JSONResponse(envelope.whole([choice.whole() for choice in choices], counted()))
-
-    try:
-        # Nobody is left to read the reply of a client that is gone, so any will do.
-        return await _unless_gone(http.receive, whole) or Response(status_code=499)
-    finally:
-        _close(streams)
-
-
-async def _chunks(
-    envelope: Envelope,
-    streams: Sequence[Stream],
-    choices: Sequence[ChatChoice | TextChoice],
-    counted: Callable[[], Mapping[str, int]] | None,
-) -> AsyncIterator[bytes]:
-    first = [begun for choice in choices if (begun := choice.begin()) is not None]
-    for begun in first:
-        yield envelope.part([begun])
-    try:
-        async for index, events in _merged(streams):
-            parts = choices[index].push(events)
-            if parts:
-                yield b"".join(envelope.part([part]) for part in parts)
-    except Problem as problem:
-        yield chunk(problem.body())
-    if counted is not None:
-        yield envelope.part([], counted())
-    yield DONE
-
-
-async def _merged(streams: Sequence[Stream]) -> AsyncIterator[tuple[int, list[Event]]]:
-    """The events of all streams as they come, with the place of their stream."""
-    if len(streams) == 1:
-        async for events in streams[0]:
-            yield 0, events
-        return
-    queue: asyncio.Queue[tuple[int, list[Event]]] = asyncio.Queue()
-
-    async def pump(index: int, stream: Stream) -> None:
-        async for events in stream:
-            queue.put_nowait((index, events))
-
-    tasks = [asyncio.create_task(pump(index, stream)) for index, stream in enumerate(streams)]
-    try:
-        running = len(streams)
-        while running:
-            index, events = await queue.get()
-            running -= events[-1].finish_reason is not None
-            yield index, events
-    finally:
-        for task in tasks:
-            task.cancel()
-
-
-class _EventStream(Response):
-    """Server-sent events, until they end or their reader is gone."""
-
-    def __init__(self, chunks: AsyncIterator[bytes], streams: Sequence[Stream]) -> None:
-        super().__init__(media_type="text/event-stream", headers={"Cache-Control": "no-store"})
-        # The length is not known yet.
-        self.raw_headers = [pair for pair in self.raw_headers if pair[0] != b"content-length"]
-        self._chunks = chunks
-        self._streams = streams
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await _unless_gone(receive, lambda: self._send(send))
-        finally:
-            _close(self._streams)
-
-    async def _send(self, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        async for content in self._chunks:
-            await send({"type": "http.response.body", "body": content, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-async def _unless_gone(receive: Receive, work: Callable[[], Awaitable[Any]]) -> Any:
-    """The result of `work`, or None as soon as the client has left."""
-    working = asyncio.ensure_future(work())
-    leaving = asyncio.ensure_future(_wait_until_gone(receive))
-    try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        return await working if working.done() else None
-    finally:
-        for task in (working, leaving):
-            task.cancel()
-        await asyncio.gather(working, leaving, return_exceptions=True)
-
-
-async def _wait_until_gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-def _close(streams: Sequence[Stream]) -> None:
-    for stream in streams:
-        stream.close()

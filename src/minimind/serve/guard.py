@@ -123,7 +123,8 @@ class Guard:
             words = "requests from other origins are not served, but for those that --origins names"
             raise Problem(403, words, code="invalid_origin")
         if self._policy.key is not None and scope["path"] not in self._policy.open:
-            _require_key(headers.get(b"authorization", []), self._policy.key)
+            shown = headers.get(b"authorization") or [f"Bearer {key}" for key in headers.get(b"x-api-key", [])]
+            _require_key(shown, self._policy.key)
         kinds = headers.get(b"content-type", [""])
         if scope["method"] in ("POST", "PUT", "PATCH") and kinds[0].split(";")[0].strip().lower() != "application/json":
             raise Problem(400, "Content-Type: expected application/json", code="invalid_content_type")

@@ -1,11 +1,15 @@
 """What goes wrong, in the shape of OpenAI's errors, so that its clients raise the exceptions that users expect."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
+from pydantic import ValidationError
 from starlette.responses import JSONResponse
 
-__all__ = ["TWO_LENGTHS", "Problem", "problem_reply", "validation_problem"]
+__all__ = ["TWO_LENGTHS", "Problem", "problem_reply", "translated", "validation_problem"]
+
+_Given = TypeVar("_Given")
+_Made = TypeVar("_Made")
 
 # The code of a request whose end is in doubt: what follows it on the connection is not to be read.
 TWO_LENGTHS = "two_lengths"
@@ -41,7 +45,8 @@ def problem_reply(problem: Problem) -> JSONResponse:
         headers["Connection"] = "close"
     if problem.status in (429, 503):
         headers["Retry-After"] = "1"
-    return JSONResponse(problem.body(), problem.status, headers)
+    # The first is what Anthropic's clients look for.
+    return JSONResponse({"type": "error", **problem.body()}, problem.status, headers)
 
 
 def validation_problem(errors: Sequence[Any]) -> Problem:
@@ -50,12 +55,20 @@ def validation_problem(errors: Sequence[Any]) -> Problem:
     # A union has an error for each branch; what was sent was meant for the one that took most of it.
     error = max((other for other in errors if _place(other)[: len(place)] == place), key=_taken)
     field = ".".join(_place(error))
-    message = str(error.get("msg", "is wrong"))
+    message = str(error.get("msg", "is wrong")).removeprefix("Value error, ")
     if error.get("type") == "json_invalid":
         return Problem(400, "the body is not JSON", code="invalid_json")
     if error.get("type") == "extra_forbidden":
         message = "is not supported by this server"
     return Problem(400, f"{field[:200] or 'the body'}: {message}", param=field[:200] or None, code="invalid_value")
+
+
+def translated(translate: Callable[[_Given], _Made], body: _Given) -> _Made:
+    """What a translation of a body makes of it. Errors: Problem, in the words of what it became"""
+    try:
+        return translate(body)
+    except ValidationError as error:
+        raise validation_problem(error.errors()) from None
 
 
 def _place(error: Any) -> list[str]:

@@ -12,10 +12,11 @@ from typing import Any
 
 from minimind.generation.request import Event, Request, TokenScore
 from minimind.serve.problems import Problem
+from minimind.serve.schema import GenerationBody
 from minimind.text.answers import CutCall, Delta
 from minimind.text.tokenizer import StreamDecoder, Tokenizer
 
-__all__ = ["DONE", "ChatChoice", "Envelope", "TextChoice", "chunk", "usage"]
+__all__ = ["DONE", "ChatChoice", "Envelope", "OpenAIReply", "TextChoice", "chunk", "usage"]
 
 DONE = b"data: [DONE]\n\n"
 
@@ -45,6 +46,40 @@ def chunk(value: Mapping[str, Any]) -> bytes:
 
 def usage(num_prompt: int, num_drawn: int) -> dict[str, int]:
     return {"prompt_tokens": num_prompt, "completion_tokens": num_drawn, "total_tokens": num_prompt + num_drawn}
+
+
+class OpenAIReply:
+    """A `streams.Reply` in the shape of chat completions, or of completions."""
+
+    def __init__(
+        self,
+        envelope: Envelope,
+        choices: Sequence["ChatChoice | TextChoice"],
+        num_prompt: int,
+        body: GenerationBody,
+    ) -> None:
+        self._envelope, self._choices, self._num_prompt = envelope, choices, num_prompt
+        self._has_usage = bool(body.stream_options and body.stream_options.include_usage)
+
+    def begin(self) -> bytes:
+        begun = [begun for choice in self._choices if (begun := choice.begin()) is not None]
+        return b"".join(self._envelope.part([choice]) for choice in begun)
+
+    def push(self, index: int, events: Sequence[Event]) -> bytes:
+        """Errors: Problem when the engine gave up"""
+        return b"".join(self._envelope.part([part]) for part in self._choices[index].push(events))
+
+    def fail(self, problem: Problem) -> bytes:
+        return chunk(problem.body())
+
+    def end(self) -> bytes:
+        return (self._envelope.part([], self._counted()) if self._has_usage else b"") + DONE
+
+    def whole(self) -> dict[str, Any]:
+        return self._envelope.whole([choice.whole() for choice in self._choices], self._counted())
+
+    def _counted(self) -> dict[str, int]:
+        return usage(self._num_prompt, sum(choice.num_drawn for choice in self._choices))
 
 
 class ChatChoice:

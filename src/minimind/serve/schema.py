@@ -13,15 +13,26 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from minimind.generation.sampling import LEAST_PENALTY
 
-__all__ = ["ChatBody", "ChatMessage", "CompletionBody", "GenerationBody", "NamedChoice", "ToolBody"]
+__all__ = [
+    "AskBody",
+    "ChatBody",
+    "ChatMessage",
+    "CompletionBody",
+    "GenerationBody",
+    "NamedChoice",
+    "Stops",
+    "Strict",
+    "Tokens",
+    "ToolBody",
+]
 
 MAX_CHOICES = 16
 MAX_TOP = 20
-_Tokens = Annotated[int, Field(ge=1, le=1_000_000)]
+Tokens = Annotated[int, Field(ge=1, le=1_000_000)]
 _Id = Annotated[int, Field(ge=0, le=10_000_000)]
 _Ids = Annotated[list[_Id], Field(min_length=1, fail_fast=True)]
 _StopString = Annotated[str, Field(min_length=1, max_length=256)]
-_Stops = Annotated[list[_StopString], Field(max_length=16, fail_fast=True)]
+Stops = Annotated[list[_StopString], Field(max_length=16, fail_fast=True)]
 _Penalty = Annotated[float, Field(ge=-2, le=2)]
 _Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.-]+$")]
 
@@ -51,7 +62,7 @@ NOTHING: Mapping[str, Any] = {
 _GIVEN = object()
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     @model_validator(mode="before")
@@ -60,7 +71,7 @@ class _Strict(BaseModel):
         return {key: value for key, value in given.items() if value is not None} if isinstance(given, dict) else given
 
 
-class _Ignored(_Strict):
+class _Ignored(Strict):
     """Fields that clients send and that mean nothing here."""
 
     @model_validator(mode="before")
@@ -80,53 +91,58 @@ class _Ignored(_Strict):
     prompt_cache_retention: str | None = Field(None, max_length=64)
 
 
-class _StreamOptions(_Strict):
+class _StreamOptions(Strict):
     include_usage: bool = False
     include_obfuscation: bool | None = None
 
 
-class GenerationBody(_Ignored):
-    """What both ways to ask have in common. A setting that is not given is the server's own."""
+class AskBody(_Ignored):
+    """What all ways to ask have in common. A setting that is not given is the server's own."""
 
     model: str = Field(min_length=1, max_length=512)
-    max_tokens: _Tokens | None = None
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, ge=0, le=1)
     top_k: int | None = Field(None, ge=-1, le=1_000_000)
     min_p: float | None = Field(None, ge=0, le=1)
     repetition_penalty: float | None = Field(None, ge=LEAST_PENALTY, le=10)
+    seed: int | None = Field(None, ge=-(2**63), le=2**63 - 1)
+    stream: bool | None = None
+
+
+class GenerationBody(AskBody):
+    """What chats and completions have in common."""
+
+    max_tokens: Tokens | None = None
     presence_penalty: _Penalty | None = None
     frequency_penalty: _Penalty | None = None
     logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = Field(None, max_length=1024)
     n: int | None = Field(None, ge=1, le=MAX_CHOICES)
-    seed: int | None = Field(None, ge=-(2**63), le=2**63 - 1)
-    stop: _StopString | _Stops | None = None
-    stream: bool | None = None
+    stop: _StopString | Stops | None = None
     stream_options: _StreamOptions | None = None
 
 
-class _Function(_Strict):
+class _Function(Strict):
     name: _Name
     description: str | None = Field(None, max_length=65536)
     parameters: dict[str, Any] | None = Field(None, max_length=256)
     strict: bool | None = None
 
 
-class ToolBody(_Strict):
+class ToolBody(Strict):
     type: Literal["function"]
     function: _Function
 
 
-class _FunctionName(_Strict):
+class _FunctionName(Strict):
     name: _Name
 
 
-class NamedChoice(_Strict):
+class NamedChoice(Strict):
     type: Literal["function"]
     function: _FunctionName
 
 
-class _JsonSchema(_Strict):
+class _JsonSchema(Strict):
     name: _Name
     description: str | None = Field(None, max_length=65536)
     # `schema` is a method of pydantic's models.
@@ -134,16 +150,16 @@ class _JsonSchema(_Strict):
     strict: bool | None = None
 
 
-class _ResponseFormat(_Strict):
+class _ResponseFormat(Strict):
     type: Literal["text", "json_object", "json_schema"]
     json_schema: _JsonSchema | None = None
 
 
-class _TemplateOptions(_Strict):
+class _TemplateOptions(Strict):
     enable_thinking: bool | None = None
 
 
-class _Part(_Strict):
+class _Part(Strict):
     """A piece of a message; of pictures and sounds this model knows nothing."""
 
     type: Literal["text"]
@@ -157,21 +173,21 @@ class _Part(_Strict):
         return given
 
 
-class _CalledFunction(_Strict):
+class _CalledFunction(Strict):
     """arguments: JSON as text, as OpenAI has it, or the object itself"""
 
     name: str = Field(min_length=1, max_length=256)
     arguments: str | Annotated[dict[str, Any], Field(max_length=1024)] = ""
 
 
-class _Call(_Strict):
+class _Call(Strict):
     id: str | None = Field(None, max_length=256)
     type: Literal["function"] = "function"
     index: _Id | None = None
     function: _CalledFunction
 
 
-class ChatMessage(_Strict):
+class ChatMessage(Strict):
     """A message, read by `Conversation.parse` as any other chat data.
 
     name, id and the like are for people and for whoever runs the tools; a model is shown none of them
@@ -213,7 +229,7 @@ class ChatBody(GenerationBody):
     """POST /v1/chat/completions"""
 
     messages: list[ChatMessage] = Field(min_length=1, max_length=2048, fail_fast=True)
-    max_completion_tokens: _Tokens | None = None
+    max_completion_tokens: Tokens | None = None
     tools: Annotated[list[ToolBody], Field(max_length=128, fail_fast=True)] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedChoice | None = None
     parallel_tool_calls: bool | None = None
