@@ -57,7 +57,9 @@ def test_an_invalid_field_is_named_and_its_value_is_not() -> None:
     ],
 )
 def test_of_several_kinds_the_one_that_was_meant_is_told(field: str, value: Any, message: str) -> None:
-    body, rest = (CompletionBody, {}) if field == "prompt" else (ChatBody, {"messages": [{"role": "user", "content": "a"}]})
+    body, rest = (
+        (CompletionBody, {}) if field == "prompt" else (ChatBody, {"messages": [{"role": "user", "content": "a"}]})
+    )
     with pytest.raises(ValidationError) as caught:
         body.model_validate({"model": "m", **rest, field: value})
     problem = validation_problem(caught.value.errors())
