@@ -44,7 +44,7 @@ def test_the_pieces_of_a_stream_are_the_whole_answer(client: openai.OpenAI, fiel
 
 
 def test_a_forced_call_is_an_item_with_its_arguments(client: openai.OpenAI) -> None:
-    answer = client.responses.create(**ASK, tools=[ADD], tool_choice="required")
+    answer = client.responses.create(**ASK, tools=[ADD], tool_choice="required", max_output_tokens=60)
     [call] = answer.output
     assert (call.type, call.name, answer.status) == ("function_call", "add", "completed")
     given = [item.model_dump(exclude_none=True) for item in answer.output]

@@ -17,7 +17,7 @@ ERRORS |= {429: "rate_limit_error", 500: "api_error", 503: "overloaded_error"}
 
 
 class AnthropicReply:
-    """A `streams.Reply`: the deltas of a chat's answer as blocks that start, grow and stop."""
+    """A `streams.ReplyShape`: the deltas of a chat's answer as blocks that start, grow and stop."""
 
     def __init__(self, model: str, choice: ChatChoice, num_prompt: int) -> None:
         self._model, self._choice, self._num_prompt = model, choice, num_prompt

@@ -25,7 +25,7 @@ from minimind.serve.responses import ResponsesBody, chat_of_responses
 from minimind.serve.responses_reply import ResponsesReply
 from minimind.serve.runner import Runner, Stream
 from minimind.serve.schema import AskBody, ChatBody, CompletionBody
-from minimind.serve.streams import Reply, answer, close_all
+from minimind.serve.streams import ReplyShape, answer, close_all
 
 __all__ = ["Service", "make_router"]
 
@@ -71,7 +71,9 @@ class Service:
             raise Problem(400, str(error), code="invalid_value") from None
         return streams
 
-    async def answer(self, body: AskBody, requests: Sequence[Request], reply: Reply, http: HttpRequest) -> Response:
+    async def answer(
+        self, body: AskBody, requests: Sequence[Request], reply: ReplyShape, http: HttpRequest
+    ) -> Response:
         """Open the streams, and tell of them as the body asks. Errors: Problem"""
         streams = self.open(body.model, requests)
         return await answer(reply, streams, http.receive, is_streamed=bool(body.stream))

@@ -49,7 +49,7 @@ def usage(num_prompt: int, num_drawn: int) -> dict[str, int]:
 
 
 class OpenAIReply:
-    """A `streams.Reply` in the shape of chat completions, or of completions."""
+    """A `streams.ReplyShape` in the shape of chat completions, or of completions."""
 
     def __init__(
         self,

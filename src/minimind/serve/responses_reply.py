@@ -15,7 +15,7 @@ __all__ = ["ResponsesReply"]
 
 
 class ResponsesReply:
-    """A `streams.Reply`: the deltas of a chat's answer as items that are added, grow and are done."""
+    """A `streams.ReplyShape`: the deltas of a chat's answer as items that are added, grow and are done."""
 
     def __init__(self, body: ResponsesBody, choice: ChatChoice, num_prompt: int) -> None:
         self._choice, self._num_prompt, self._number = choice, num_prompt, 0

@@ -11,10 +11,10 @@ from minimind.generation.request import Event
 from minimind.serve.problems import Problem
 from minimind.serve.runner import Stream
 
-__all__ = ["Reply", "answer", "close_all"]
+__all__ = ["ReplyShape", "answer", "close_all"]
 
 
-class Reply(Protocol):
+class ReplyShape(Protocol):
     """How one API tells what an engine says, whole or as server-sent events; empty bytes tell nothing."""
 
     def begin(self) -> bytes: ...
@@ -32,7 +32,7 @@ class Reply(Protocol):
         ...
 
 
-async def answer(reply: Reply, streams: Sequence[Stream], receive: Receive, *, is_streamed: bool) -> Response:
+async def answer(reply: ReplyShape, streams: Sequence[Stream], receive: Receive, *, is_streamed: bool) -> Response:
     """Errors: Problem, where nothing was sent yet"""
     if is_streamed:
         return _EventStream(_chunks(reply, streams), streams)
@@ -49,7 +49,7 @@ async def answer(reply: Reply, streams: Sequence[Stream], receive: Receive, *, i
         close_all(streams)
 
 
-async def _chunks(reply: Reply, streams: Sequence[Stream]) -> AsyncIterator[bytes]:
+async def _chunks(reply: ReplyShape, streams: Sequence[Stream]) -> AsyncIterator[bytes]:
     if begun := reply.begin():
         yield begun
     try:
