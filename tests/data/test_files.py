@@ -1,9 +1,12 @@
 """Which files a source means, and that their bytes arrive whole or with a word about it."""
 
+import bz2
 import gzip
+import lzma
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -147,5 +150,47 @@ def test_sizes_add_up(tmp_path: Path) -> None:
 
 
 def test_a_missing_library_names_the_extra_that_brings_it() -> None:
-    with pytest.raises(DataError, match=r"^clouds need no_such_library: pip install 'minimind\[data\]'$"):
+    with pytest.raises(DataError, match=r"^clouds need no_such_library: pip install 'minimind-lm\[data\]'$"):
         require("no_such_library", "clouds")
+
+
+@pytest.mark.parametrize(("pack", "suffix"), [(bz2.compress, ".bz2"), (lzma.compress, ".xz")])
+def test_bz2_and_xz_give_the_same_bytes_and_a_cut_one_is_an_error(
+    tmp_path: Path, pack: Callable[[bytes], bytes], suffix: str
+) -> None:
+    data = b"".join(b"line %d\n" % number for number in range(5000))
+    path = tmp_path / f"a.ndjson{suffix}"
+    path.write_bytes(pack(data))
+    assert read_all(path) == data
+    path.write_bytes(pack(data)[:-40])
+    with pytest.raises(DataError, match=f"^{path}: cannot be read: "):
+        read_all(path)
+
+
+def test_what_is_not_read_is_counted_by_its_ending(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a.jsonl", "b.py", "c/d.py", "c/e", "README.md", ".hidden", ".git/x.txt", "dataset_info.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    unread: Counter[str] = Counter()
+    assert [Path(file.name).name for file in find_files([tmp_path], unread=unread)] == ["a.jsonl"]
+    one = ("README.md", "dataset_info.json", "hidden file", "hidden folder", "without an ending")
+    assert unread == {".py": 2, **dict.fromkeys(one, 1)}
+    assert not capsys.readouterr().err
+    find_files([tmp_path])
+    assert "2 .py" in capsys.readouterr().err
+
+
+def test_links_are_followed_once_and_never_in_a_circle(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "b.txt").write_bytes(b"x")
+    data = tmp_path / "data"
+    (data / "deep").mkdir(parents=True)
+    (data / "a.txt").write_bytes(b"x")
+    (data / "deep" / "up").symlink_to(data)
+    (data / "linked").symlink_to(tmp_path / "elsewhere")
+    (data / "again.txt").symlink_to(data / "a.txt")
+    (data / "gone.txt").symlink_to(tmp_path / "absent.txt")
+    unread: Counter[str] = Counter()
+    names = [Path(file.name).relative_to(data).as_posix() for file in find_files([data], unread=unread)]
+    assert names == ["a.txt", "linked/b.txt"]
+    assert unread == {"link that leads nowhere": 1, "link to a file that is read already": 1}

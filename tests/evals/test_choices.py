@@ -55,9 +55,11 @@ def test_each_way_of_asking_picks_the_likeliest(opinionated: Opinionated) -> Non
         ({"Question": "q", "A": "x", "B": "y", "C": "z", "Answer": "C"}, 2),
         ({"question": "q", "choices": {"text": ["x", "y", "z"], "label": ["1", "2", "3"]}, "answerKey": "3"}, 2),
         ({"ctx": "q", "endings": ["x", "y", "z"], "label": "0", "activity_label": "s"}, 0),
+        ({"question_stem": "q", "choices": {"text": ["x", "y", "z"], "label": ["A", "B", "C"]}, "answerKey": "B"}, 1),
+        ({"question": "q", "options": ["x", "y", "z"], "answer": "C", "answer_index": 2}, 2),
     ],
 )
-def test_every_public_shape_is_read(row: dict[str, Any], answer: int) -> None:
+def test_every_public_shape_of_three_is_read(row: dict[str, Any], answer: int) -> None:
     question = parse_question("a:1", row)
     assert (question.text, question.choices, question.answer) == ("q", ("x", "y", "z"), answer)
     assert question.is_opening == ("ctx" in row) and question.context() == (
@@ -90,3 +92,15 @@ def test_subjects_are_told_apart(opinionated: Opinionated) -> None:
     found = multiple_choice(*opinionated, rows)
     assert list(found.by_subject) == ["a", "b"] and len(found.by_subject["a"]["letter"].amounts) == 1
     assert found.chance == 0.5
+
+
+@pytest.mark.parametrize(
+    ("row", "answer"),
+    [
+        ({"goal": "q", "sol1": "x", "sol2": "y", "label": 1}, 1),
+        ({"sentence": "q", "option1": "x", "option2": "y", "answer": "1"}, 0),
+    ],
+)
+def test_every_public_shape_of_two_is_read(row: dict[str, Any], answer: int) -> None:
+    question = parse_question("a:1", row)
+    assert (question.text, question.choices, question.answer) == ("q", ("x", "y"), answer)

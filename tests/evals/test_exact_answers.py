@@ -72,3 +72,10 @@ def test_a_question_without_a_user_and_one_too_long_are_asked_or_wrong(
     found = exact_answers(taught, tokenizer, placed([system, long, ROWS[0]]))
     assert found.answers[0].question == "" and len(found.answers) == 3
     assert found.answers[1].got == "" and found.answers[2].is_right
+
+
+def test_the_answer_of_a_row_is_not_shown_to_the_model(taught: Transformer, tokenizer: Tokenizer) -> None:
+    found = exact_answers(
+        taught, tokenizer, placed([{"question": ROWS[0]["conversations"][0]["content"], "answer": "x"}])
+    )
+    assert [(answer.got, answer.is_right) for answer in found.answers] == [("hello", False)]

@@ -6,8 +6,8 @@
 Answers differ in length, and a longer text is less likely whatever it says: so continuations are compared by their
 sum, by token and by byte. To read it: guessing is 1/4 for four answers. A small model cannot use letters at all and
 stays at chance there, while continuations may already be above it. Chosen is the likeliest, the first of equals.
-Rows may be shaped like C-Eval and CMMLU, ARC, or HellaSwag. Source: the two ways are those of Hendrycks et al. 2021,
-arXiv:2009.03300, and Brown et al. 2020, arXiv:2005.14165, section 2.4.
+Rows may be shaped like C-Eval, CMMLU, MMLU(-Pro), ARC, OpenBookQA, HellaSwag, PIQA or WinoGrande. Source: the two ways
+are those of Hendrycks et al. 2021, arXiv:2009.03300, and Brown et al. 2020, arXiv:2005.14165, section 2.4.
 """
 
 import re
@@ -25,6 +25,10 @@ from minimind.text.tokenizer import Tokenizer
 __all__ = ["Choices", "Question", "multiple_choice", "parse_question"]
 
 SUBJECTS = ("subject", "category", "activity_label", "source")
+# Columns of a question, and of its answers: in a list, or each in one of its own.
+QUESTIONS = ("question", "Question", "question_stem", "goal", "sentence", "ctx")
+LISTED = ("choices", "endings", "options")
+NUMBERED = (("sol1", "sol2"), ("option1", "option2"))
 CHINESE = re.compile("[\u4e00-\u9fff]")
 
 
@@ -99,7 +103,7 @@ def multiple_choice(model: Transformer, tokenizer: Tokenizer, rows: Iterable[tup
 def parse_question(where: str, row: Mapping[str, Any]) -> Question:
     """A row of one of the public shapes. Errors: DataError naming the row and the column"""
     subject = next((str(row[name]) for name in SUBJECTS if row.get(name)), "all")
-    text = row.get("question", row.get("Question", row.get("ctx")))
+    text = next((row[name] for name in QUESTIONS if row.get(name)), None)
     choices, labels = _choices(row)
     if not isinstance(text, str) or not text:
         raise DataError(f"{where}: question is {text!r}; expected a text in question, or in ctx")
@@ -117,7 +121,10 @@ def parse_question(where: str, row: Mapping[str, Any]) -> Question:
 
 def _choices(row: Mapping[str, Any]) -> tuple[Sequence[Any], list[str]]:
     """The answers, and what each is called."""
-    found = row.get("choices", row.get("endings"))
+    for names in NUMBERED:
+        if all(name in row for name in names):
+            return [row[name] for name in names], [name[-1] for name in names] if names[0] == "option1" else []
+    found = next((row[name] for name in LISTED if row.get(name)), None)
     if isinstance(found, Mapping):
         return list(found.get("text") or ()), [str(label) for label in found.get("label") or ()]
     if isinstance(found, Sequence) and not isinstance(found, str):

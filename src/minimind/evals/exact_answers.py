@@ -75,7 +75,7 @@ def exact_answers(
 
 
 def _dialogue(where: str, row: Mapping[str, Any]) -> AskedQuestion:
-    conversation = Conversation.parse(row, where)
+    conversation = Conversation.parse(row, where).prompt_part()
     if not isinstance(row.get("answer"), str | int | float):
         raise DataError(f'{where}: does not say what is right; expected "answer" with a text or a number')
     return AskedQuestion(list(conversation.messages), conversation.tools, bool(row.get("thinking", False)))
