@@ -91,10 +91,7 @@ def test_the_model_trains_on_as_before() -> None:
 
 def test_the_answer_of_a_chat_is_the_message_that_its_ids_make() -> None:
     prompt = render_prompt([Message("user", "hello")], (), TOKENIZER)
-    asked = [
-        Request.for_answer(prompt, TOKENIZER, thinking=False, has_tools=True, sampling=WILD, stream=n)
-        for n in range(12)
-    ]
+    asked = [Request.for_answer(prompt, TOKENIZER, has_tools=True, sampling=WILD, stream=n) for n in range(12)]
     found = complete_requests(MODEL, TOKENIZER, asked)
     assert all(isinstance(one, Completion) and one.text == "" for one in found)
     for one in found:
@@ -108,7 +105,7 @@ def test_without_tools_on_offer_no_mark_of_a_call_is_drawn() -> None:
     marks = {TOKENIZER.control("<tool_call>"), TOKENIZER.control("</tool_call>")}
 
     def said(has_tools: bool) -> set[int]:
-        request = Request.for_answer([1], TOKENIZER, thinking=False, has_tools=has_tools, sampling=sampling)
+        request = Request.for_answer([1], TOKENIZER, has_tools=has_tools, sampling=sampling)
         requests = [replace(request, stream=n, stop_ids=frozenset()) for n in range(8)]
         return {index for one in complete_requests(MODEL, TOKENIZER, requests) for index in one.ids}
 

@@ -15,7 +15,7 @@ import pytest
 
 from minimind import render_chat_text
 from minimind.errors import DataError, TokenizerError, UserError
-from minimind.text.jinja_render import render_texts, words_it_reads
+from minimind.text.jinja_render import render_texts, template_facts
 
 CLOCK = datetime(2026, 1, 15, 9, 30)
 MESSAGES = [{"role": "user", "content": "hello"}]
@@ -192,9 +192,9 @@ def test_the_words_that_a_template_looks_for_are_found() -> None:
         "{% set c = messages[0].content %}{% if '</think>' in c %}{{ c.split('<think>')[0] }}{% endif %}"
         "{{ c.startswith('/no_think') }}{{ c | replace('[a]', '') }}{{ '<|im_end|>' }}"
     )
-    assert words_it_reads(template) == ["/no_think", "</think>", "<think>", "[a]"]
+    assert template_facts(template).words == ("/no_think", "</think>", "<think>", "[a]")
     with pytest.raises(TokenizerError, match="line 1"):
-        words_it_reads("{% for %}")
+        template_facts("{% for %}")
 
 
 def test_a_message_that_is_no_object_is_refused() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-__all__ = ["Counts", "PrepareReport", "Progress", "in_words"]
+__all__ = ["Counts", "PrepareReport", "Progress", "in_words", "omissions"]
 
 
 @dataclass
@@ -29,6 +29,7 @@ class PrepareReport:
 
     lines:     of the files: documents read, bad rows and blank lines add up to them
     leaks:     texts of a validation source that are also in the training data
+    left_out:  conversations of which the model's chat template does not show something, by what that is
     sources:   name and size on the disk of each file
     unlearnt:  answers that weigh nothing in the conversations that are kept or dropped, by the reason
     unread:    columns, and keys of messages, that are not read, and how often each is there
@@ -44,6 +45,7 @@ class PrepareReport:
     bad_rows: int = 0
     blank_lines: int = 0
     leaks: int = 0
+    left_out: dict[str, int] = field(default_factory=dict)
     sources: list[dict[str, Any]] = field(default_factory=list)
     valid_sources: list[dict[str, Any]] = field(default_factory=list)
     unlearnt: dict[str, int] = field(default_factory=dict)
@@ -75,11 +77,20 @@ class PrepareReport:
             yield f"not learnt: {in_words(self.unlearnt)}"
         if self.unread_files:
             yield f"files not read: {in_words(self.unread_files)}"
+        yield from omissions(self.left_out)
 
 
 def in_words(counts: Mapping[str, int]) -> str:
     """Names and numbers in a line."""
     return ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items()))
+
+
+def omissions(left_out: Mapping[str, int]) -> list[str]:
+    """Sentences for `PrepareReport.left_out`."""
+    return [
+        f"the model's chat template leaves out the {what} of {count:,} conversation{'s' * (count > 1)} in silence"
+        for what, count in sorted(left_out.items())
+    ]
 
 
 @dataclass(frozen=True)

@@ -20,13 +20,13 @@ from minimind.data.learnt import Learn, reason_not_to_learn, with_weights
 from minimind.data.options import CleanConfig
 from minimind.data.split import is_chosen
 from minimind.errors import UserError
-from minimind.text.conversation import Conversation, render, render_text
+from minimind.text.conversation import Conversation, Rendered, render, render_rows, render_text
 from minimind.text.flags import row_weight
 from minimind.text.rows import unread_keys
 from minimind.text.shapes import TEXT, find_shape, unread_columns
 from minimind.text.tokenizer import Tokenizer
 
-__all__ = ["EncodeSettings", "EncodedChunk", "EncodedDocument", "Encoder"]
+__all__ = ["DocumentPart", "EncodeSettings", "EncodedChunk", "EncodedDocument", "Encoder"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,14 @@ class EncodeSettings:
     columns: Mapping[str, str] = field(default_factory=dict)
 
 
+class DocumentPart(NamedTuple):
+    """A row of ids; see `EncodedDocument`."""
+
+    ids: np.ndarray
+    weights: np.ndarray | None
+    num_bytes: int
+
+
 class EncodedDocument(NamedTuple):
     """A document with its ids.
 
@@ -55,6 +63,8 @@ class EncodedDocument(NamedTuple):
     weights:     [n] uint8; None for text, where all but the first count
     num_bytes:   UTF-8 bytes spelled by the ids that count
     signature:   see `signature`; None when nobody asked
+    more:        further rows, of a conversation whose template rewrites what was said before an answer
+    left_out:    what the chat template does not show of it, in words
     """
 
     hash: bytes
@@ -64,6 +74,12 @@ class EncodedDocument(NamedTuple):
     num_bytes: int
     characters: int
     signature: np.ndarray | None
+    more: tuple[DocumentPart, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def parts(self) -> tuple[DocumentPart, ...]:
+        return DocumentPart(self.ids, self.weights, self.num_bytes), *self.more
 
 
 @dataclass(frozen=True)
@@ -86,7 +102,7 @@ class Encoder:
     """Turns chunks into encoded chunks."""
 
     def __init__(self, tokenizer: Tokenizer, settings: EncodeSettings) -> None:
-        if settings.kind == "conversation":
+        if settings.kind == "conversation" and tokenizer.template is None:
             # What no conversation can be rendered with is no fault of a row.
             render(Conversation(()), tokenizer)
         if settings.has_signatures:
@@ -163,18 +179,21 @@ class Encoder:
             try:
                 conversation = self._mixed(Conversation.parse(row.value, where))
                 conversation, unlearnt = with_weights(conversation, self.settings.learn)
-                rendered = render(conversation, self.tokenizer)
+                rendered = render_rows(conversation, self.tokenizer)
             except UserError as error:
                 yield BadRow(row.path, row.line, str(error).removeprefix(f"{where}: "))
                 continue
-            ids = np.array(rendered.ids, dtype=self._dtype)
-            weights = np.array(rendered.weights).astype(np.uint8)
-            assert (weights == rendered.weights).all(), "weights on the disk are 0 or 1"
-            size = int(self._token_sizes[ids[weights == 1]].sum())
+            parts = [self._part(each) for each in rendered]
             said = "\n".join(message.content for message in conversation.messages)
             self._unlearnt.update(unlearnt)
-            reason = reason_not_to_learn(conversation)
-            yield self._document(render_text(conversation), said, reason, ids, weights, size)
+            first = self._document(render_text(conversation), said, reason_not_to_learn(conversation), *parts[0])
+            yield first._replace(more=tuple(parts[1:]), left_out=_left_out(rendered[-1], conversation))
+
+    def _part(self, rendered: Rendered) -> DocumentPart:
+        ids = np.array(rendered.ids, dtype=self._dtype)
+        weights = np.array(rendered.weights).astype(np.uint8)
+        assert (weights == rendered.weights).all(), "weights on the disk are 0 or 1"
+        return DocumentPart(ids, weights, int(self._token_sizes[ids[weights == 1]].sum()))
 
     def _mixed(self, conversation: Conversation) -> Conversation:
         """With its reasoning, or without, as the share has it; decided by the conversation itself."""
@@ -193,3 +212,11 @@ class Encoder:
             reason = reason_to_drop(said, settings.clean)
         minhash = signature(text) if settings.has_signatures and not reason else None
         return EncodedDocument(document_hash(text), reason, ids, weights, num_bytes, len(text), minhash)
+
+
+def _left_out(rendered: Rendered, conversation: Conversation) -> tuple[str, ...]:
+    """In words: "tools", "reasoning", "calls", or the role of a message."""
+    roles = [message.role for message in conversation.messages]
+    words = {"reasoning": "reasoning", "call": "tool calls", "tools": "tools"}
+    found = (words.get(place.field) or f"{roles[place.message]} messages" for place in rendered.left_out)
+    return tuple(dict.fromkeys(found))

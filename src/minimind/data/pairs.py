@@ -25,7 +25,7 @@ from minimind.data.learnt import says_something
 from minimind.data.pair_rows import pair_of_conversations
 from minimind.data.split import is_chosen
 from minimind.errors import DataError, UserError
-from minimind.text.conversation import Conversation, render, render_prompt, render_text
+from minimind.text.conversation import Conversation, render_last_answer, render_text
 from minimind.text.flags import row_weight
 from minimind.text.rows import unread_keys
 from minimind.text.shapes import find_shape, may_matter, unread_columns
@@ -182,10 +182,5 @@ def _require_same_prompt(chosen: Conversation, rejected: Conversation) -> None:
 
 def _side(conversation: Conversation, tokenizer: Tokenizer) -> Side:
     """Rendered, with weight on the last answer alone; what comes after its end is left out."""
-    *prompt, answer = conversation.messages
-    rendered = render(replace(conversation, messages=(*prompt, replace(answer, weight=1))), tokenizer)
-    start = len(render_prompt(prompt, conversation.tools, tokenizer, thinking=bool(answer.reasoning_content)))
-    weights = np.array(rendered.weights, dtype=np.float32)
-    weights[:start] = 0
-    end = int(np.flatnonzero(weights)[-1]) + 1
-    return Side(np.array(rendered.ids[:end], dtype=np.uint32), weights[:end])
+    rendered = render_last_answer(conversation, tokenizer)
+    return Side(np.array(rendered.ids, dtype=np.uint32), np.array(rendered.weights, dtype=np.float32))

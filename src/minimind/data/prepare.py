@@ -145,7 +145,10 @@ class _Preparation:
             place = document.reason or self.sorter.place(document.hash, document.signature, is_given_valid)
             self.report.count(place, _counts(document))
             if place in ("train", "valid"):
-                self._writer(place).add(document.ids, document.weights, num_bytes=document.num_bytes)
+                for part in document.parts:
+                    self._writer(place).add(part.ids, part.weights, num_bytes=part.num_bytes)
+                for what in document.left_out:
+                    self.report.left_out[what] = self.report.left_out.get(what, 0) + 1
 
     def _writer(self, place: str) -> ShardWriter:
         if place not in self.writers:
@@ -168,8 +171,8 @@ class _Preparation:
 
 
 def _counts(document: EncodedDocument) -> Counts:
-    size = len(document.ids)
-    weighted = size - 1 if document.weights is None else int(document.weights.sum())
+    size = sum(len(part.ids) for part in document.parts)
+    weighted = sum(len(part.ids) - 1 if part.weights is None else int(part.weights.sum()) for part in document.parts)
     return Counts(1, size, weighted, document.characters)
 
 

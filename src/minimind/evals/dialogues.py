@@ -89,7 +89,6 @@ def answer_once(
         Request.for_answer(
             dialogue.prompt(tokenizer),
             tokenizer,
-            thinking=dialogue.thinking,
             has_tools=bool(dialogue.tools),
             sampling=sampling,
             stream=stream,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from minimind.errors import UserError
 from minimind.generation.sampling import Sampling
 from minimind.text.answers import HERMES, AnswerStart, Delta
+from minimind.text.template_ids import is_thinking_open
 from minimind.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -58,14 +59,12 @@ class Request:
     guide: "Guide | None" = None
 
     @classmethod
-    def for_answer(
-        cls, prompt: Sequence[int], tokenizer: Tokenizer, *, thinking: bool, has_tools: bool, **settings: Any
-    ) -> "Request":
+    def for_answer(cls, prompt: Sequence[int], tokenizer: Tokenizer, *, has_tools: bool, **settings: Any) -> "Request":
         """A chat's answer behind a rendered prompt. Without tools on offer nobody can be shown the marks of a call."""
         return cls(
             prompt=prompt,
             stop_ids=tokenizer.end_ids,
-            answer=AnswerStart.of(tokenizer, thinking=thinking),
+            answer=AnswerStart.of(tokenizer, thinking=is_thinking_open(prompt, tokenizer)),
             barred=frozenset() if has_tools else HERMES.call_ids(tokenizer),
             **settings,
         )

@@ -10,6 +10,7 @@ from typing import Any
 
 from minimind.errors import TokenizerError
 from minimind.interop.gguf_file import GgufFile
+from minimind.text.foreign_template import ForeignTemplate, template_from_json
 from minimind.text.tokenizer import Tokenizer, Vocabulary
 
 __all__ = ["read_tokenizer"]
@@ -46,7 +47,28 @@ def read_tokenizer(file: GgufFile) -> Tokenizer:
         control={tokens[index]: index for index, kind in enumerate(types) if kind != NORMAL},
         special=frozenset(tokens[index] for index, kind in enumerate(types) if kind == CONTROL),
     )
-    return Tokenizer(vocabulary, f"{file.path}: tokenizer.ggml")
+    where = f"{file.path}: tokenizer.ggml"
+    return Tokenizer(vocabulary, where, template=_template(file, tokens), more_ends=_ends(file, tokens, vocabulary))
+
+
+def _template(file: GgufFile, tokens: list[str]) -> ForeignTemplate | None:
+    """The chat template that the file brings along, and the tokens that it is told of."""
+    key = "tokenizer.chat_template"
+    named = {name.removeprefix(f"{key}."): text for name, text in file.values.items() if name.startswith(f"{key}.")}
+    texts = named | ({"default": file.values[key]} if key in file.values else {})
+    if not all(isinstance(text, str) and len(text) <= 1 << 20 for text in texts.values()):
+        raise TokenizerError(f"{file.path}: {key} is no text of at most a megabyte; expected one")
+    roles = {"bos": "bos_token", "eos": "eos_token", "unknown": "unk_token", "padding": "pad_token"}
+    found = {name: file.values.get(f"tokenizer.ggml.{role}_token_id") for role, name in roles.items()}
+    settings = {name: tokens[at] for name, at in found.items() if isinstance(at, int) and 0 <= at < len(tokens)}
+    return template_from_json({name: str(text) for name, text in texts.items()}, settings)
+
+
+def _ends(file: GgufFile, tokens: list[str], vocabulary: Vocabulary) -> set[str]:
+    """What the file says ends a turn or an answer."""
+    found = (file.values.get(f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot", "eom"))
+    names = {tokens[index] for index in found if isinstance(index, int) and 0 <= index < len(tokens)}
+    return names & vocabulary.control.keys()
 
 
 def _require_plain(file: GgufFile) -> None:

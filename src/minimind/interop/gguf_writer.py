@@ -182,7 +182,12 @@ def _add_tokenizer(writer: Any, tokenizer: Tokenizer, num_rows: int, where: str)
     writer.add_pad_token_id(tokenizer.pad_id)
     writer.add_add_bos_token(False)
     writer.add_add_eos_token(False)
-    writer.add_chat_template(chat_template(tokenizer.control_names))
+    if tokenizer.template is None:
+        writer.add_chat_template(chat_template(tokenizer.control_names))
+    else:
+        for name, text in tokenizer.template.texts.items():
+            key = "tokenizer.chat_template" if name == "default" else f"tokenizer.chat_template.{name}"
+            writer.add_string(key, text)
 
 
 def _token_type(tokenizer: Tokenizer, index: int) -> int:

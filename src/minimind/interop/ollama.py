@@ -28,12 +28,22 @@ LONGEST_CONTEXT = 4096
 
 def modelfile(file: str, config: ModelConfig, tokenizer: Tokenizer) -> str:
     """For the GGUF file of that name beside it."""
+    # What ollama makes of a template that it knows by heart is better than what we could say of it.
+    if tokenizer.template is not None:
+        stops = "".join(f'PARAMETER stop "{name}"\n' for name in sorted(tokenizer.end_names))
+        return f"FROM ./{file}\n{stops}{_settings(config)}"
     thinks = tokenizer.control_names.issuperset(THINK_MARKS)
     template = _TEMPLATE.replace("ANSWER", _ANSWER if thinks else "{{ .Content }}")
     template = template.replace("OPENING", _OPENING if thinks else "")
     return (
         f'FROM ./{file}\nTEMPLATE """{template}"""\n'
         'PARAMETER stop "<|im_end|>"\nPARAMETER stop "<|endoftext|>"\n'
+        f"{_settings(config)}"
+    )
+
+
+def _settings(config: ModelConfig) -> str:
+    return (
         f"PARAMETER num_ctx {min(config.max_position_embeddings, LONGEST_CONTEXT)}\n"
         "PARAMETER temperature 0.7\nPARAMETER top_p 0.9\n"
     )

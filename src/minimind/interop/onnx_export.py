@@ -138,7 +138,10 @@ def _write_small_files(place: Path, model: Transformer, tokenizer: Tokenizer, ca
     for path in place.glob("model*.safetensors*"):
         path.unlink()
     # transformers.js does not look for a template in a file of its own.
-    _change(place / "tokenizer_config.json", {"chat_template": chat_template(tokenizer.control_names)})
+    template = (
+        chat_template(tokenizer.control_names) if tokenizer.template is None else tokenizer.template.text_for(None)
+    )
+    _change(place / "tokenizer_config.json", {"chat_template": template})
     (place / "README.md").write_text(card, encoding="utf-8")
 
 

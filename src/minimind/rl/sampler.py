@@ -59,9 +59,10 @@ class RolloutSampler:
     def _take(self, dialogue: "_Dialogue", completion: Completion) -> None:
         """Add an answer, and the results of the tools it calls; without any, the dialogue is over."""
         prompt = dialogue.prompt
-        answer = parse_answer_ids(completion.ids, self.tokenizer, prompt.thinking)
-        # Only EOS closes a turn; after <|endoftext|>, which stops generation too, no dialogue goes on.
-        is_closed = completion.ids[-1] == self.tokenizer.eos_id
+        is_open = is_thinking_open(dialogue.ids, self.tokenizer)
+        answer = parse_answer_ids(completion.ids, self.tokenizer, is_open)
+        # Only the end of a turn closes it; after <|endoftext|>, which stops generation too, no dialogue goes on.
+        is_closed = completion.ids[-1] in self.tokenizer.turn_end_ids
         dialogue.add_answer(completion, answer, "stop" if is_closed else "length")
         # A call in an answer that was cut may not be the call that was meant.
         may_call = is_closed and answer.tool_calls and dialogue.turns < self.max_turns

@@ -14,6 +14,7 @@ from minimind.serve.schema import ChatBody, ChatMessage, CompletionBody, Generat
 from minimind.text.answers import HERMES, AnswerStart
 from minimind.text.chat_template import CALL_MARKS, THINK_MARKS
 from minimind.text.conversation import Conversation, render_prompt
+from minimind.text.template_ids import is_thinking_open
 from minimind.text.tokenizer import Tokenizer
 
 __all__ = ["chat_requests", "completion_requests"]
@@ -37,11 +38,12 @@ def chat_requests(
     choice = _choice(body)
     forced = _forced(choice)
     # A call that is forced comes without reasoning before it.
-    thinking = _wants_thinking(body, tokenizer) and not forced
+    wanted = False if forced else _wants_thinking(body, tokenizer)
     tools = [tool.model_dump(exclude_unset=True) for tool in body.tools or ()] if choice != "none" else []
     try:
         conversation = Conversation.parse({"messages": [_message(m) for m in body.messages]}, "messages", is_past=True)
-        prompt = render_prompt(conversation.messages, tools, tokenizer, thinking)
+        prompt = render_prompt(conversation.messages, tools, tokenizer, wanted)
+        thinking = is_thinking_open(prompt, tokenizer) and not forced
         if forced:
             prompt += [tokenizer.control(CALL_MARKS[0]), *tokenizer.encode(forced)]
         guide = _guide(body, tools, forced, thinking, grammars or Grammars(tokenizer), tokenizer)
@@ -63,12 +65,14 @@ def chat_requests(
     )
 
 
-def _wants_thinking(body: ChatBody, tokenizer: Tokenizer) -> bool:
-    """As the template's own switch says; else by the effort, for a model that has a think block."""
+def _wants_thinking(body: ChatBody, tokenizer: Tokenizer) -> bool | None:
+    """As the template's own switch says; else by the effort, for a model that has a think block. None: nobody says."""
     options = body.chat_template_kwargs
     if options is not None and options.enable_thinking is not None:
         return options.enable_thinking
-    wants = body.reasoning_effort not in (None, "none", "minimal")
+    if body.reasoning_effort is None:
+        return None
+    wants = body.reasoning_effort not in ("none", "minimal")
     return wants and tokenizer.control_names.issuperset(THINK_MARKS)
 
 

@@ -114,7 +114,6 @@ def _model(config: SynthesizeConfig) -> tuple[Teacher, Mapping[str, Any]]:
             Request.for_answer(
                 render_prompt(prompt.messages, prompt.tools, tokenizer, config.thinking),
                 tokenizer,
-                thinking=config.thinking,
                 has_tools=bool(prompt.tools),
                 sampling=config.sampling,
                 stream=number,

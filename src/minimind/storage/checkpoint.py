@@ -62,9 +62,10 @@ def save_checkpoint(
     def fill(place: Path) -> None:
         write_shards(place, weights, max_shard_bytes)
         write_json(place / "config.json", config)
-        write_json(place / "generation_config.json", special_ids | SAMPLING)
+        write_json(place / "generation_config.json", special_ids | _ends(tokenizer) | SAMPLING)
         tokenizer.save(place)
-        (place / "chat_template.jinja").write_text(chat_template(tokenizer.control_names), encoding="utf-8")
+        if tokenizer.template is None:
+            (place / "chat_template.jinja").write_text(chat_template(tokenizer.control_names), encoding="utf-8")
         write_files(place, extra_files)
 
     weight_bytes = 4 * sum(tensor.numel() for tensor in weights.values())
@@ -99,6 +100,12 @@ def load_model(
         apply_adapter(model, place, tokenizer.fingerprint)
         merge_lora(model)
     return model.to(dtype or torch.float32), tokenizer
+
+
+def _ends(tokenizer: Tokenizer) -> dict[str, list[int]]:
+    """All that ends an answer, where a foreign template or model has more than EOS."""
+    more = sorted(tokenizer.end_ids - {tokenizer.eos_id, tokenizer.pad_id})
+    return {"eos_token_id": [tokenizer.eos_id, *more]} if more else {}
 
 
 def _load(folder: Path, device: torch.device | str, dtype: torch.dtype) -> tuple[Transformer, Tokenizer]:

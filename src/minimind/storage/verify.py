@@ -38,7 +38,7 @@ __all__ = [
 # config.json and an index stay far below this; a hostile one must not fill the memory.
 MAX_JSON_BYTES = 64 * 2**20
 FLOATS = {"F64", "F32", "F16", "BF16"}
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json")
 
 
 def verify_folder(folder: Path, names: Iterable[str] | None = None) -> list[str]:

@@ -5,9 +5,19 @@ engines only know templates, so this one renders the same text; a test keeps the
 have no tokens for a think block or for tools: its template has no such block, and raises where `conversation.py` does.
 """
 
+import hashlib
 from collections.abc import Collection
 
-__all__ = ["CALL_EXAMPLE", "CALL_MARKS", "THINK_MARKS", "TOOLS_CLOSE", "TOOLS_OPEN", "TOOL_MARKS", "chat_template"]
+__all__ = [
+    "CALL_EXAMPLE",
+    "CALL_MARKS",
+    "THINK_MARKS",
+    "TOOLS_CLOSE",
+    "TOOLS_OPEN",
+    "TOOL_MARKS",
+    "chat_template",
+    "is_ours",
+]
 
 # The control tokens that reasoning and tools are written with.
 THINK_MARKS = ("<think>", "</think>")
@@ -144,6 +154,17 @@ _NO_TOOLS = r"""
 """
 
 
+# Of the templates that earlier versions wrote into model folders.
+_EARLIER = frozenset(
+    (
+        "e6430fe89d53311557a5535d03425ace11d382f49e350fc82f804d2bebda5370",
+        "13716f0330645e83515655d5d3dbc1803aea674b6c16617c0c6caf8886fa5164",
+        "8b83e27d16de81caa8b19dfc9c6395a2885cb3ba7d1632276095540f27394161",
+        "672d72ad1cdd9b181c01c4711a457c2f300387ce137260f3933deaccb4ddcad5",
+    )
+)
+
+
 def chat_template(control: Collection[str] = (*THINK_MARKS, *TOOL_MARKS)) -> str:
     """The Jinja template to write as `chat_template.jinja`; it takes messages, tools and `enable_thinking`.
 
@@ -156,3 +177,9 @@ def chat_template(control: Collection[str] = (*THINK_MARKS, *TOOL_MARKS)) -> str
     for name, words in (("TOOLS_OPEN", TOOLS_OPEN), ("TOOLS_CLOSE", TOOLS_CLOSE), ("CALL_EXAMPLE", CALL_EXAMPLE)):
         template = template.replace(name, "'" + words.replace("\n", "\\n") + "'")
     return template
+
+
+def is_ours(template: str) -> bool:
+    """Did this program write it, for a model of its own format? Then `conversation.py` knows it better."""
+    kinds = ((), THINK_MARKS, TOOL_MARKS, (*THINK_MARKS, *TOOL_MARKS))
+    return template in map(chat_template, kinds) or hashlib.sha256(template.encode()).hexdigest() in _EARLIER

@@ -7,12 +7,13 @@ assistant has to produce itself, the closing `<|im_end|>` included, and 0 on eve
 of the think block included.
 A vocabulary from elsewhere that has no token `<think>` has no think block: answers are rendered without one. Reasoning
 is then an error: dropping it, or spelling its tags as plain text, would change the conversation.
-`messages.py` says what a conversation is, `chat_template.py` holds the same format as text.
+`messages.py` says what a conversation is, `chat_template.py` holds the same format as text. All this is the format of
+models that are made here; one from elsewhere keeps its own chat template, which `template_turns.py` follows.
 """
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import groupby, takewhile
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from minimind.errors import DataError, TokenizerError
 from minimind.text.answers import AnswerReader, AnswerStart, Delta, join
 from minimind.text.chat_template import CALL_EXAMPLE, THINK_MARKS, TOOL_MARKS, TOOLS_CLOSE, TOOLS_OPEN
 from minimind.text.messages import Conversation, Message, ToolCall
+from minimind.text.template_turns import Rendered, TemplatedChat, told_in
 from minimind.text.tokenizer import Tokenizer
 
 __all__ = [
@@ -30,7 +32,9 @@ __all__ = [
     "parse_answer_ids",
     "parse_ids",
     "render",
+    "render_last_answer",
     "render_prompt",
+    "render_rows",
     "render_text",
     "render_tool_results",
     "weighted_text",
@@ -45,37 +49,59 @@ class _Piece(NamedTuple):
     is_control: bool = False
 
 
-@dataclass(frozen=True)
-class Rendered:
-    """A conversation for training: `weights[i]` is the weight of predicting `ids[i]` from what stands before it."""
-
-    ids: list[int]
-    weights: list[float]
-
-
 def render(conversation: Conversation, tokenizer: Tokenizer) -> Rendered:
     """The whole conversation, with weight 1 on the assistant's own tokens.
 
     Up to each answer the ids are those of `render_prompt`, token for token: with an open think block if the answer has
-    reasoning, with an empty one if it has none.
+    reasoning, with an empty one if it has none. A foreign template that rewrites history has only the answers weigh
+    that it shows as serving would: `render_rows` has them all.
 
     Errors:  TokenizerError naming the control token that reasoning or tools need and the vocabulary lacks
     """
+    return render_rows(conversation, tokenizer)[-1]
+
+
+def render_rows(conversation: Conversation, tokenizer: Tokenizer) -> list[Rendered]:
+    """What is learnt of a conversation: each answer once, behind the prompt that serving gives it. Nearly always one.
+
+    Errors:  as `render`; DataError with the words of a foreign template that refuses the conversation
+    """
+    if tokenizer.template is not None:
+        return _foreign(conversation.messages, conversation.tools, tokenizer).rows()
     ids: list[int] = []
     weights: list[float] = []
     pieces = _conversation(conversation.messages, conversation.tools, _has_think_block(tokenizer))
     for piece, piece_ids in _encoded(pieces, tokenizer):
         ids += piece_ids
         weights += [piece.weight] * len(piece_ids)
-    return Rendered(ids, weights)
+    return [Rendered(ids, weights)]
+
+
+def render_last_answer(conversation: Conversation, tokenizer: Tokenizer) -> Rendered:
+    """The last message, an answer, with weight on it alone, up to its end and behind its prompt."""
+    if tokenizer.template is not None:
+        return _foreign(conversation.messages, conversation.tools, tokenizer).last_answer()
+    *prompt, answer = conversation.messages
+    [rendered] = render_rows(replace(conversation, messages=(*prompt, replace(answer, weight=1))), tokenizer)
+    start = len(render_prompt(prompt, conversation.tools, tokenizer, bool(answer.reasoning_content)))
+    end = max(place for place, weight in enumerate(rendered.weights) if weight) + 1
+    return Rendered(rendered.ids[:end], [0.0] * start + rendered.weights[start:end])
 
 
 def render_prompt(
-    messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], tokenizer: Tokenizer, thinking: bool = False
+    messages: Sequence[Message],
+    tools: Sequence[Mapping[str, Any]],
+    tokenizer: Tokenizer,
+    thinking: bool | None = None,
 ) -> list[int]:
-    """All messages, then the opening of an answer: an open think block when `thinking`, an empty one otherwise."""
+    """All messages, then the opening of an answer.
+
+    thinking: leave the think block open, or closed and empty; None is closed, or a foreign template's own default
+    """
+    if tokenizer.template is not None:
+        return _foreign(messages, tools, tokenizer).prompt(thinking)
     has_block = _has_think_block(tokenizer)
-    pieces = [*_conversation(messages, tools, has_block), *_opening(thinking, has_block)]
+    pieces = [*_conversation(messages, tools, has_block), *_opening(bool(thinking), has_block)]
     return [index for _, piece_ids in _encoded(pieces, tokenizer) for index in piece_ids]
 
 
@@ -86,6 +112,10 @@ def render_tool_results(results: Sequence[Message], tokenizer: Tokenizer, thinki
     when the sampled ids are the ones that rendering gives; when they are others, they stay as they were sampled.
     """
     assert results and all(message.role == "tool" for message in results), [message.role for message in results]
+    if tokenizer.template is not None:
+        calls = tuple(ToolCall("f", {}) for _ in results)
+        before = (Message("user", "q"), Message("assistant", tool_calls=calls))
+        return _foreign([*before, *results], (), tokenizer).following(1, thinking)
     pieces = [_Piece("\n"), *_tool_responses(results), *_opening(thinking, _has_think_block(tokenizer))]
     return [index for _, piece_ids in _encoded(pieces, tokenizer) for index in piece_ids]
 
@@ -97,6 +127,9 @@ def render_text(conversation: Conversation, *, thinking: bool | None = None, tok
 
     For reading and comparing. Encoding it with `encode_with_control` would let messages forge control tokens.
     """
+    if tokenizer is not None and tokenizer.template is not None:
+        chat = _foreign(conversation.messages, conversation.tools, tokenizer)
+        return chat.text(thinking, is_prompt=thinking is not None)
     has_block = tokenizer is None or _has_think_block(tokenizer)
     pieces = [*_conversation(conversation.messages, conversation.tools, has_block)]
     return "".join(piece.text for piece in pieces + ([] if thinking is None else _opening(thinking, has_block)))
@@ -107,6 +140,12 @@ def weighted_text(conversation: Conversation) -> list[tuple[str, float]]:
     pieces = [*_conversation(conversation.messages, conversation.tools, has_block=True)]
     runs = groupby((piece for piece in pieces if piece.text), key=lambda piece: piece.weight)
     return [("".join(piece.text for piece in run), weight) for weight, run in runs]
+
+
+def _foreign(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], tokenizer: Tokenizer) -> TemplatedChat:
+    assert tokenizer.template is not None
+    silent = frozenset(number for number, message in enumerate(messages) if not message.weight)
+    return TemplatedChat(*told_in(tokenizer.template, messages, tools), tokenizer.template, tokenizer, silent)
 
 
 def _has_think_block(tokenizer: Tokenizer) -> bool:
@@ -143,8 +182,6 @@ def _turn(*pieces: _Piece, weight: float = 0.0) -> list[_Piece]:
     return [_control("<|im_start|>"), *pieces, _control("<|im_end|>", weight), _Piece("\n")]
 
 
-# A foreign model's own template may put a system message where there is none: SmolLM2's says "You are a helpful AI
-# assistant named SmolLM, trained by Hugging Face". Nothing is added here that nobody said: give it as a message.
 def _conversation(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], has_block: bool) -> Iterator[_Piece]:
     first = messages[0] if messages and messages[0].role == "system" else None
     if tools:

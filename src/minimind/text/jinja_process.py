@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import Any, ClassVar, NoReturn
 
 import jinja2
-from jinja2 import nodes
+from jinja2 import meta, nodes
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -114,8 +114,8 @@ def _text(source: str, variables: dict[str, Any], now: str | None, limit: int) -
     return "".join(parts)
 
 
-def _constants(source: str) -> list[str]:
-    """The words that the template looks for in what was said: `'</think>' in content`, `content.split('</think>')`."""
+def _facts(source: str) -> dict[str, list[str]]:
+    """The words that the template looks for in what was said (`'</think>' in content`), and the variables it reads."""
     tree = _compiled(source).environment.parse(source)
     found: list[nodes.Node] = []
     for compare in tree.find_all(nodes.Compare):
@@ -123,7 +123,8 @@ def _constants(source: str) -> list[str]:
     for call in tree.find_all((nodes.Call, nodes.Filter, nodes.Test)):
         found += call.args
     words = {node.value for node in found if isinstance(node, nodes.Const) and isinstance(node.value, str)}
-    return sorted(word for word in words if len(word) > 1 and re.search(r"[^\w\s]", word))
+    tags = sorted(word for word in words if len(word) > 1 and re.search(r"[^\w\s]", word) and " " not in word)
+    return {"words": tags, "variables": sorted(meta.find_undeclared_variables(tree))}
 
 
 def _guarded(job: Callable[[], Any]) -> dict[str, Any]:
@@ -148,10 +149,10 @@ def _guarded(job: Callable[[], Any]) -> dict[str, Any]:
 
 
 def answer(request: dict[str, Any]) -> list[dict[str, Any]]:
-    """A result for each of `texts`; for none, one with the constants of the template."""
+    """A result for each of `texts`; for none, one with facts about the template."""
     source = request["template"]
     if not request["texts"]:
-        return [_guarded(lambda: _constants(source))]
+        return [_guarded(lambda: _facts(source))]
     results = []
     for given in request["texts"]:
         limit = FREE_CHARACTERS + len(source) + PER_CHARACTER * given["size"]

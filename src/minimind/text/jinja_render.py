@@ -13,15 +13,15 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from datetime import datetime
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import IO, Any
 
 from minimind.errors import DataError, TokenizerError
 
-__all__ = ["plain", "render_chat_text", "render_texts", "words_it_reads"]
+__all__ = ["TemplateFacts", "plain", "render_chat_text", "render_texts", "template_facts", "with_reasoning"]
 
 # A template in time ends by its processor time; this is for a machine that is very busy.
 PATIENCE_SECONDS = 60
@@ -65,17 +65,26 @@ def render_texts(
     texts = []
     for variables in inputs:
         known = {**{name: None for name in ("tools", "documents")}, **plain(variables)}
-        known["messages"] = [_with_reasoning(message) for message in known["messages"]]
+        known["messages"] = [with_reasoning(message) for message in known["messages"]]
         texts.append({"variables": known, "now": clock, "size": len(json.dumps(known, ensure_ascii=False))})
     return [_text_or_error(result) for result in _process(os.getpid()).ask(template, texts)] if texts else []
 
 
-def words_it_reads(template: str) -> list[str]:
-    """What the template looks for in messages, such as `</think>`."""
+@dataclass(frozen=True)
+class TemplateFacts:
+    """What a template looks for in messages, such as `</think>`, and the variables that it reads."""
+
+    words: tuple[str, ...]
+    variables: frozenset[str]
+
+
+@lru_cache(maxsize=64)
+def template_facts(template: str) -> TemplateFacts:
+    """Errors: TokenizerError for a template that is no Jinja"""
     [result] = _process(os.getpid()).ask(template, [])
     if "broken" in result:
-        raise TokenizerError(f"the chat template is no Jinja: {result['broken']}")
-    return result["value"]
+        raise TokenizerError(f"the chat template is no Jinja that can be read: {result['broken']}")
+    return TemplateFacts(tuple(result["value"]["words"]), frozenset(result["value"]["variables"]))
 
 
 def plain(value: Any) -> Any:
@@ -91,7 +100,7 @@ def plain(value: Any) -> Any:
     return f"<{type(value).__name__}>"
 
 
-def _with_reasoning(message: Any) -> Any:
+def with_reasoning(message: Any) -> Any:
     """Reasoning has three names in the world; a template reads the first or the second."""
     if not isinstance(message, dict):
         raise DataError(f"a message is a {type(message).__name__}; expected an object with role and content")

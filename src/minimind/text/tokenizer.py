@@ -11,7 +11,7 @@ import codecs
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from tokenizers import models, trainers
 
 from minimind.errors import TokenizerError
 from minimind.text.foreign import ForeignVocabulary, losses, read_vocabulary
+from minimind.text.foreign_template import ForeignTemplate, read_template
+from minimind.text.template_ids import end_names
 from minimind.text.vocabulary import (
     BYTE_SYMBOLS,
     EOS,
@@ -28,6 +30,7 @@ from minimind.text.vocabulary import (
     RESERVED,
     Vocabulary,
     make_pre_tokenizer,
+    read_json,
 )
 
 __all__ = ["PATTERNS", "RESERVED", "StreamDecoder", "Tokenizer", "Vocabulary"]
@@ -39,8 +42,17 @@ MAX_WHITE_SPACE = 5_000_000
 class Tokenizer:
     """Text or bytes <-> ids. `load` one or `train` one."""
 
-    def __init__(self, vocabulary: Vocabulary | ForeignVocabulary, where: str = "tokenizer") -> None:
+    def __init__(
+        self,
+        vocabulary: Vocabulary | ForeignVocabulary,
+        where: str = "tokenizer",
+        *,
+        template: ForeignTemplate | None = None,
+        more_ends: Collection[str] = (),
+    ) -> None:
+        """template: of a model from elsewhere; more_ends: names of control tokens that end its answers beside EOS"""
         vocabulary.check(where)
+        self.template, self.more_ends = template, frozenset(more_ends)
         self._vocabulary = vocabulary
         # Without control tokens no text reaches their ids; `check` has proved that merges do not either.
         self._plain = vocabulary.build(with_control=False)
@@ -52,9 +64,6 @@ class Tokenizer:
         # What a first token is predicted from where nothing begins a text.
         self.bos_id = self.eos_id if roles.bos is None else control[roles.bos]
         self.text_start = [control[name] for name in roles.start]
-        # EOS ends a turn, and behind PAD, which is `<|endoftext|>`, another document would begin. A model that was
-        # trained on text alone may name its end of text; conversations then still end as they are written.
-        self.end_ids = frozenset((self.eos_id, self.pad_id, control.get(EOS, self.eos_id)))
         self.control_ids = frozenset(vocabulary.control.values())
         self.control_names = frozenset(vocabulary.control)
         self._known_bytes = bytes(set(range(256)) - vocabulary.missing_bytes)
@@ -67,7 +76,9 @@ class Tokenizer:
         """Read `tokenizer.json`, or the folder with it; a `tokenizer_config.json` beside it must agree."""
         path = Path(path)
         path = path / "tokenizer.json" if path.is_dir() else path
-        return cls(read_vocabulary(path), str(path))
+        vocabulary, settings = read_vocabulary(path), path.with_name("tokenizer_config.json")
+        template = read_template(path.parent, read_json(settings) if settings.exists() else {})
+        return cls(vocabulary, str(path), template=template, more_ends=_more_ends(path.parent, vocabulary.control))
 
     @classmethod
     def train(
@@ -111,15 +122,41 @@ class Tokenizer:
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in self._vocabulary.files.items():
             (folder / name).write_bytes(content)
+        if self.template:
+            self.template.write(folder)
 
     @cached_property
     def _with_control(self) -> tokenizers.Tokenizer:
         return self._vocabulary.build(with_control=True)
 
+    @property
+    def end_names(self) -> frozenset[str]:
+        """The control tokens that end an answer, and so a foreign template's own.
+
+        EOS does, and behind PAD, which is `<|endoftext|>`, another document would begin. A model that was trained on
+        text alone may name its end of text; conversations then still end as they are written.
+        """
+        usual = {self.tokens[self.eos_id], self.tokens[self.pad_id], *({EOS} & self.control_names)}
+        return frozenset(usual) | self.more_ends | self._ends_of_template
+
+    @cached_property
+    def _ends_of_template(self) -> frozenset[str]:
+        return end_names(self.template, self.control_names) if self.template else frozenset()
+
+    @cached_property
+    def end_ids(self) -> frozenset[int]:
+        return frozenset(map(self.control, self.end_names))
+
+    @property
+    def turn_end_ids(self) -> frozenset[int]:
+        """The ends behind which a conversation may go on: EOS, and what a foreign template ends a turn with."""
+        return frozenset((self.eos_id, *map(self.control, self._ends_of_template)))
+
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 (hex) of all that decides ids: equal fingerprints, equal ids for every text."""
-        return hashlib.sha256(self._vocabulary.facts.encode()).hexdigest()
+        """sha256 (hex) of all that decides ids: equal fingerprints, equal ids for every text and conversation."""
+        facts = self._vocabulary.facts + (self.template.fingerprint if self.template else "")
+        return hashlib.sha256(facts.encode()).hexdigest()
 
     @property
     def is_foreign(self) -> bool:
@@ -294,6 +331,14 @@ class StreamDecoder:
     def finish(self) -> str:
         """What is left when no id will follow: U+FFFD if the last character never became whole."""
         return self._decoder.decode(b"", final=True)
+
+
+def _more_ends(folder: Path, control: Mapping[str, int]) -> frozenset[str]:
+    """The names that a model's generation_config.json lists as ends of an answer."""
+    path = folder / "generation_config.json"
+    found = read_json(path).get("eos_token_id") if path.is_file() else None
+    listed = found if isinstance(found, list) else [found]
+    return frozenset(name for name, index in control.items() if index in listed)
 
 
 def _checked(text: str) -> str:

@@ -78,7 +78,6 @@ class LocalAnswerer:
         return Request.for_answer(
             render_prompt(shown.messages, shown.tools, self.tokenizer, thinking),
             self.tokenizer,
-            thinking=thinking,
             has_tools=bool(shown.tools),
             sampling=self.sampling,
             stream=turn,

@@ -100,4 +100,4 @@ class Continuer:
         if prompt.conversation is None:
             return Request(prompt=ids, stop_ids=self.tokenizer.end_ids, **settings)
         has_tools = bool(prompt.conversation.tools)
-        return Request.for_answer(ids, self.tokenizer, thinking=self.thinking, has_tools=has_tools, **settings)
+        return Request.for_answer(ids, self.tokenizer, has_tools=has_tools, **settings)

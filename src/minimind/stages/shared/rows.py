@@ -13,7 +13,7 @@ import numpy as np
 
 from minimind.config import REQUIRED, Config, option
 from minimind.data.columns import ColumnNames
-from minimind.data.counts import in_words
+from minimind.data.counts import in_words, omissions
 from minimind.data.files import find_files
 from minimind.data.fitting import FittedDocuments, Long, fitted
 from minimind.data.learnt import Learn
@@ -79,6 +79,13 @@ def open_documents(data: DataConfig, tokenizer: Tokenizer, folder: Path) -> tupl
     Errors: ConfigError for raw sources and several processes, of which each would prepare them; DataError, also where
     files have changed since they were prepared here
     """
+    found = _open(data, tokenizer, folder)
+    for sentence in omissions(found[0].index.report.get("left_out") or {}):
+        warn(sentence)
+    return found
+
+
+def _open(data: DataConfig, tokenizer: Tokenizer, folder: Path) -> tuple[ShardSet, ShardSet | None]:
     from minimind.data.prepare import prepare
 
     options = data.preparation if isinstance(data, ConversationsConfig) else PrepareOptions()

@@ -26,9 +26,7 @@ def answer_samples(trained: TrainedModel, questions: list[str]) -> Callable[[], 
     """Greedy answers to the questions."""
     tokenizer, greedy = trained.tokenizer, Sampling(temperature=0.0, max_tokens=64)
     prompts = [render_prompt([Message("user", question)], (), tokenizer) for question in questions]
-    requests = [
-        Request.for_answer(prompt, tokenizer, thinking=False, has_tools=False, sampling=greedy) for prompt in prompts
-    ]
+    requests = [Request.for_answer(prompt, tokenizer, has_tools=False, sampling=greedy) for prompt in prompts]
 
     def sample() -> list[tuple[str, str]]:
         answers = complete_requests(trained.model, tokenizer, requests)
