@@ -35,7 +35,7 @@ APART = {"serve": {"training"}, "interop": {"training"}, "evals": {"training"}}
 
 # README's dozen: the codebase that a learner reads. Beside one another and BASICS they may import what stands here, and
 # nothing that distrusts files or clients. The doors are storage/verify, without which a weight could be used before its
-# hash was compared, and text/foreign, which says what of a vocabulary from elsewhere is taken as it is.
+# hash was compared, and text/foreign and text/template_turns, by which a model from elsewhere keeps its own ways.
 BOOK = {
     "model": "",
     "interfaces": "",
@@ -47,8 +47,8 @@ BOOK = {
     "objectives/next_token": "",
     "objectives/cross_entropy": "",
     "data/loader": "training/epoch_source",
-    "text/tokenizer": "text/vocabulary text/foreign",
-    "text/conversation": "text/answers text/chat_template text/messages",
+    "text/tokenizer": "text/vocabulary text/foreign text/foreign_template text/template_ids",
+    "text/conversation": "text/answers text/chat_template text/messages text/template_turns",
     "generation/generate": "generation/cache generation/packed_weights generation/request generation/sampler "
     "generation/sampling generation/text_stream",
     "storage/checkpoint": "storage/adapters storage/config_json storage/folder storage/tensor_files storage/verify "

@@ -16,6 +16,7 @@ from minimind.rl.backends import RolloutBackend
 from minimind.rl.environment import Environment
 from minimind.rl.rollouts import Outcome, Rollout, ToolResult
 from minimind.text.conversation import Message, parse_answer_ids, render_prompt, render_tool_results
+from minimind.text.template_ids import is_thinking_open
 from minimind.text.tokenizer import Tokenizer
 
 __all__ = ["RolloutSampler", "stream_number"]
