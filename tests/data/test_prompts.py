@@ -127,3 +127,9 @@ def test_real_prompts_are_all_read(shared: Path) -> None:
 def test_what_is_right_is_read_as_public_sets_have_it(tmp_path: Path, row: dict[str, Any], gt: tuple[str, ...]) -> None:
     [prompt] = read_prompts([written(tmp_path, row)])
     assert prompt.gt == gt and prompt.messages[-1].role == "user"
+
+
+def test_columns_of_prompts_are_read_by_the_names_they_are_given(tmp_path: Path) -> None:
+    path = written(tmp_path, {"frage": "2+2?", "loesung": 4, "messages": ASKED})
+    [prompt] = read_prompts([path], columns={"prompt": "frage", "gt": "loesung"})
+    assert (prompt.messages, prompt.gt) == ((Message("user", "2+2?"),), ("4",))

@@ -9,7 +9,8 @@ from minimind.text.shapes import SHAPES
 
 __all__ = ["ColumnNames", "columns_by_name", "renamed"]
 
-NAMES = frozenset(name for shape in SHAPES for name in shape.columns)
+# `gt` is what is right of a prompt, whatever its shape.
+NAMES = frozenset(name for shape in SHAPES for name in shape.columns) | {"gt"}
 
 
 def _checked(words: list[str]) -> list[str]:

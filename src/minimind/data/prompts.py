@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from minimind.data.chunks import BadRow, Row
-from minimind.data.corpus import BadRows, read_chunks
+from minimind.data.columns import renamed
+from minimind.data.corpus import NO_COLUMNS, BadRows, read_chunks
 from minimind.data.files import find_files
 from minimind.errors import ConfigError, DataError
 from minimind.text.conversation import Conversation, Message
@@ -50,6 +51,7 @@ def read_prompts(
     thinking_share: float = 0.0,
     seed: int = 0,
     problem: Callable[[Prompt], str] = lambda prompt: "",
+    columns: Mapping[str, str] = NO_COLUMNS,
     max_bad_rows: int = 0,
     observe: Callable[[BadRow], None] = lambda bad: None,
 ) -> list[Prompt]:
@@ -57,6 +59,7 @@ def read_prompts(
 
     thinking_share:  of the prompts that are asked for thinking; each is decided by (seed, its place in the list) alone
     problem:         why a prompt cannot be used, such as `Rewards.problem`, or ""; it is a bad row then
+    columns:         see `columns_by_name`
     observe:         told each bad row that `max_bad_rows` allows
     Errors:          ConfigError for a share that is none; DataError for a file that cannot be read, at the first bad
                      row over the limit, and where no prompt is left.
@@ -66,8 +69,10 @@ def read_prompts(
     names = [str(source) for source in sources]
     bad_rows = BadRows(max_bad_rows, observe)
     prompts: list[Prompt] = []
-    for chunk in read_chunks(find_files(names)):
+    for chunk in read_chunks(find_files(names), columns=columns):
         for row in chunk.rows():
+            if isinstance(row, Row) and columns:
+                row = Row(row.path, row.line, renamed(row.value, columns))
             thinking = _draw(seed, len(prompts)) < thinking_share
             found = _prompt(row, thinking, problem) if isinstance(row, Row) else row
             if isinstance(found, BadRow):

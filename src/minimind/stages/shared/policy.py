@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from minimind.config import REQUIRED, Config, option
+from minimind.data.columns import ColumnNames, columns_by_name
 from minimind.data.prompts import Prompt, fingerprint_of, read_prompts
 from minimind.errors import ConfigError, DataError
 from minimind.evals.pass_at_k import pass_at_k
@@ -57,6 +58,9 @@ class PromptConfig(Config):
     valid_samples: int = option(8, "Answers to each; k of pass@k.", kind="data", ge=1)
     context: int = option(1024, "Tokens of a prompt and its answers.", kind="data", ge=2)
     thinking_share: float = option(0.0, "Share of prompts that ask for thinking.", ge=0, le=1)
+    columns: ColumnNames = option(
+        [], "Of rows in no known shape: which column is which, such as prompt=question gt=solution.", kind="data"
+    )
     max_bad_rows: int = option(0, "How many broken rows may be skipped.", kind="data", ge=0)
 
 
@@ -244,6 +248,7 @@ def _open(config: PolicyConfig, has_critic: bool, environment: ToolEnvironment |
         "thinking_share": data.thinking_share,
         "seed": config.train.seed,
         "problem": rewards.problem,
+        "columns": columns_by_name(data.columns),
         "max_bad_rows": data.max_bad_rows,
         "observe": show_bad_row,
     }
