@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.text.template_cases import made
 
 from minimind.data.chunks import BadRow, RowValues
 from minimind.data.encode import EncodedChunk, Encoder, EncodeSettings
@@ -159,3 +160,14 @@ def test_columns_are_read_by_the_names_they_are_given(tokenizer: Tokenizer) -> N
     [same] = encode(tokenizer, [chat(("user", "a"), ("assistant", "b"))], kind="conversation").documents
     assert [document.hash for document in found.documents] == [same.hash]
     assert [bad.line for bad in found.bad] == [2]
+
+
+def test_a_conversation_whose_template_rewrites_history_has_a_row_for_each_answer() -> None:
+    tokenizer = made("drops thoughts")
+    row = chat(("user", "q"), ("assistant", "<think>\nt\n</think>\n\na"), ("user", "r"), ("assistant", "b"))
+    [document] = encode(tokenizer, [row], kind="conversation").documents
+    assert [tokenizer.decode(part.ids[part.weights == 1]) for part in document.parts] == [
+        "<think>\nt\n</think>\n\na<|im_end|>",
+        "<think>\n\n</think>\n\nb<|im_end|>",
+    ]
+    assert document.left_out == ("reasoning",)

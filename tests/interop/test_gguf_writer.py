@@ -13,6 +13,7 @@ import pytest
 import torch
 from tests.interop.hostile_lines import hostile_lines
 from tests.interop.tiny_models import SHAPES, tiny_model, trained_model
+from tests.text.template_cases import TEMPLATES, made
 
 from minimind.errors import CheckpointError
 from minimind.generation.completions import complete
@@ -283,3 +284,12 @@ def test_llama_cpp_writes_the_same_greedy_text(architecture: str, llama_cpp: Pat
 
     ours = complete(model, tokenizer, prompts, Sampling(temperature=0, max_tokens=64), stop_ids=())
     assert [answer.ids for answer in ours] == found["answers"]
+
+
+def test_a_chat_template_from_elsewhere_is_written_and_read_back(tmp_path: Path) -> None:
+    tokenizer = made("plain")
+    export_gguf(tmp_path / "tiny", tiny_model(tokenizer), tokenizer, kind="F32")
+    [path] = (tmp_path / "tiny").glob("*.gguf")
+    found = load_gguf(path).tokenizer
+    assert found.template is not None and found.template.texts == {"default": TEMPLATES["plain"]}
+    assert found.end_names == tokenizer.end_names

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from tests.damage import edit_json, edit_weights
+from tests.text.template_cases import TEMPLATES, made
 
 from minimind.errors import CheckpointError
 from minimind.generation.sampling import Sampling
@@ -350,3 +351,19 @@ def test_a_model_with_its_adapter_beside_it_is_not_saved_as_a_model(tmp_path: Pa
     add_lora(model, LoraConfig(), seed=0)
     with pytest.raises(CheckpointError, match=r"unexpected .*lora_A"):
         save_checkpoint(tmp_path / "x", model, TOKENIZER)
+
+
+def test_a_model_keeps_the_chat_template_it_came_with_and_its_ends(tmp_path: Path) -> None:
+    tokenizer = made("plain")
+    tokenizer.more_ends = frozenset(("</s>",))
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2}
+    model = Transformer(ModelConfig(vocab_size=tokenizer.vocab_size, **shape))
+    save_checkpoint(tmp_path / "a", model, tokenizer)
+    _, found = load_model(tmp_path / "a")
+    assert found.template is not None and found.template.texts == {"default": TEMPLATES["plain"]}
+    ends = json.loads((tmp_path / "a" / "generation_config.json").read_text())["eos_token_id"]
+    assert ends == [tokenizer.eos_id, tokenizer.control("</s>")] and found.end_ids == tokenizer.end_ids
+    edit = tmp_path / "a" / "chat_template.jinja"
+    edit.write_text("{{ messages }}")
+    with pytest.raises(CheckpointError, match=r"chat_template\.jinja"):
+        load_model(tmp_path / "a")

@@ -61,7 +61,9 @@ class ForeignTemplate:
     @property
     def fingerprint(self) -> str:
         """sha256 (hex) of all that decides the text of a conversation, but for the clock."""
-        facts = [sorted(self.texts.items()), sorted(self.tokens.items()), sorted(self.settings.items())]
+        # Files differ in which tokens they name; only those that a template prints count.
+        tokens = [item for item in sorted(self.tokens.items()) if any(item[0] in text for text in self.texts.values())]
+        facts = [sorted(self.texts.items()), tokens, sorted(self.settings.items())]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
     def variables(self, thinking: bool | None) -> dict[str, Any]:
