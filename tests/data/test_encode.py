@@ -170,4 +170,4 @@ def test_a_conversation_whose_template_rewrites_history_has_a_row_for_each_answe
         "<think>\nt\n</think>\n\na<|im_end|>",
         "<think>\n\n</think>\n\nb<|im_end|>",
     ]
-    assert document.left_out == ("reasoning",)
+    assert document.left_out == ()

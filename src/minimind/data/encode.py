@@ -5,7 +5,7 @@ documents (copies, the split, the order) happens in `prepare.py`, in one.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -187,7 +187,7 @@ class Encoder:
             said = "\n".join(message.content for message in conversation.messages)
             self._unlearnt.update(unlearnt)
             first = self._document(render_text(conversation), said, reason_not_to_learn(conversation), *parts[0])
-            yield first._replace(more=tuple(parts[1:]), left_out=_left_out(rendered[-1], conversation))
+            yield first._replace(more=tuple(parts[1:]), left_out=_left_out(rendered, conversation))
 
     def _part(self, rendered: Rendered) -> DocumentPart:
         ids = np.array(rendered.ids, dtype=self._dtype)
@@ -214,9 +214,12 @@ class Encoder:
         return EncodedDocument(document_hash(text), reason, ids, weights, num_bytes, len(text), minhash)
 
 
-def _left_out(rendered: Rendered, conversation: Conversation) -> tuple[str, ...]:
+def _left_out(rows: Sequence[Rendered], conversation: Conversation) -> tuple[str, ...]:
     """In words: "tools", "reasoning", "calls", or the role of a message."""
     roles = [message.role for message in conversation.messages]
     words = {"reasoning": "reasoning", "call": "tool calls", "tools": "tools"}
-    found = (words.get(place.field) or f"{roles[place.message]} messages" for place in rendered.left_out)
+    # Reasoning that is dropped from history was learnt in the row of its own answer.
+    is_shown = not all(any(place.field == "reasoning" for place in row.left_out) for row in rows)
+    places = [place for place in rows[-1].left_out if not (is_shown and place.field == "reasoning")]
+    found = (words.get(place.field) or f"{roles[place.message]} messages" for place in places)
     return tuple(dict.fromkeys(found))
