@@ -57,7 +57,7 @@ def main() -> None:
         for rows in arguments.rows
         for shape in ((config.hidden_size, config.intermediate_size), (config.intermediate_size, config.hidden_size))
     }
-    documents = _random_documents(config.vocab_size, arguments.document, settings.batch_tokens)
+    documents = _random_documents(config.vocab_size, arguments.document, settings.batch_tokens or 0)
     steps = {
         dtype: trainer(config, documents, settings, dtype=DTYPES[dtype], context=CONTEXT).update
         for dtype in arguments.dtypes

@@ -19,6 +19,7 @@ from minimind.objectives.next_token import NextToken
 from minimind.stages.shared.fresh_model import make_model
 from minimind.stages.shared.rows import DataConfig, open_documents, packed_source, packed_validation
 from minimind.stages.shared.samples import continue_samples
+from minimind.stages.shared.settled import settled
 from minimind.stages.shared.training_options import SampledTrainingOptions
 from minimind.storage.adapters import fingerprint
 from minimind.storage.checkpoint import load_model
@@ -72,8 +73,10 @@ def run(config: DistillConfig) -> None:
             f"data.context is {config.data.context}, more than the {teacher.config.max_position_embeddings} positions "
             "that the teacher knows; lower it"
         )
-    documents, valid = open_documents(config.data, tokenizer, config.run)
-    documents = fitted(documents, config.data.context)
+    prepared, valid = open_documents(config.data, tokenizer, config.run)
+    documents = fitted(prepared, config.data.context)
+    train = settled(config.train, config.run, prepared, documents, config.data.context)
+    config = config.model_copy(update={"train": train})
     source, objective = _learn_from(config, teacher, documents, tokenizer.vocab_size)
     inputs = {"data.source": documents.fingerprint, "teacher.model": fingerprint(teacher)}
     inputs |= {"base": fingerprint(student)} if config.base else {}

@@ -10,6 +10,7 @@ from minimind.objectives.next_token import NextToken
 from minimind.stages.shared.fresh_model import make_model
 from minimind.stages.shared.rows import DataConfig, open_documents, packed_source, packed_validation
 from minimind.stages.shared.samples import continue_samples
+from minimind.stages.shared.settled import settled
 from minimind.stages.shared.training_options import SampledTrainingOptions
 from minimind.storage.adapters import fingerprint
 from minimind.storage.checkpoint import load_model
@@ -53,22 +54,22 @@ def run(config: PretrainConfig) -> None:
     model, tokenizer = _begin(config)
     inputs = {"base": fingerprint(model)} if config.base else {}
     trained = TrainedModel.begin(model, tokenizer, base=config.base, lora=config.lora, seed=config.train.seed)
-    documents, valid = open_documents(config.data, tokenizer, config.run)
+    prepared, valid = open_documents(config.data, tokenizer, config.run)
+    documents = fitted(prepared, config.data.context)
+    train = settled(config.train, config.run, prepared, documents, config.data.context)
 
     fit(
         TrainingJob(
             name="pretrain",
             folder=config.run,
-            config=config,
-            train=config.train,
+            config=config.model_copy(update={"train": train}),
+            train=train,
             context=config.data.context,
             trained=trained,
             objective=NextToken(config.train.router_coefficient),
-            source=packed_source(
-                fitted(documents, config.data.context), config.data.context, config.train.batch_tokens
-            ),
+            source=packed_source(documents, config.data.context, train.batch_tokens),
             validation=packed_validation(valid, config.data.context, tokenizer),
             sample=continue_samples(trained, config.sample_prompts),
-            inputs={**inputs, "data.source": documents.fingerprint},
+            inputs={**inputs, "data.source": prepared.fingerprint},
         )
     )

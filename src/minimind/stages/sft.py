@@ -12,6 +12,7 @@ from minimind.stages.shared.rows import (
     packed_validation,
 )
 from minimind.stages.shared.samples import answer_samples
+from minimind.stages.shared.settled import settled
 from minimind.stages.shared.training_options import SampledTrainingOptions
 from minimind.storage.adapters import fingerprint
 from minimind.storage.checkpoint import load_model
@@ -36,22 +37,22 @@ def run(config: SftConfig) -> None:
     model, tokenizer = load_model(config.model)
     began = fingerprint(model)
     trained = TrainedModel.begin(model, tokenizer, base=config.model, lora=config.lora, seed=config.train.seed)
-    documents, valid = open_documents(config.data, tokenizer, config.run)
+    prepared, valid = open_documents(config.data, tokenizer, config.run)
+    documents = learnt_documents(prepared, config.data)
+    train = settled(config.train, config.run, prepared, documents, config.data.context)
 
     fit(
         TrainingJob(
             name="sft",
             folder=config.run,
-            config=config,
-            train=config.train,
+            config=config.model_copy(update={"train": train}),
+            train=train,
             context=config.data.context,
             trained=trained,
             objective=NextToken(config.train.router_coefficient),
-            source=packed_source(
-                learnt_documents(documents, config.data), config.data.context, config.train.batch_tokens
-            ),
+            source=packed_source(documents, config.data.context, train.batch_tokens),
             validation=packed_validation(valid, config.data.context, tokenizer),
             sample=answer_samples(trained, config.sample_prompts),
-            inputs={"data.source": documents.fingerprint, "model": began},
+            inputs={"data.source": prepared.fingerprint, "model": began},
         )
     )

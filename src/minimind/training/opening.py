@@ -47,7 +47,7 @@ def open_job(job: TrainingJob, world: World, run: Run | None) -> RunningJob:
         source=source,
         optimizers=optimizers,
         settings=job.train,
-        total_steps=job.train.steps or math.ceil(source.steps_per_epoch * job.train.epochs),
+        total_steps=job.train.steps or math.ceil(source.steps_per_epoch * (job.train.epochs or 1)),
         world=world,
         precision=placement.precision,
         **{name: facts[name] for name in ("step", "tokens", "skipped") if name in facts},

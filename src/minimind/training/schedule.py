@@ -4,7 +4,14 @@ import math
 
 from minimind.training.settings import UpdateConfig
 
-__all__ = ["rate_scale"]
+__all__ = ["default_warmup", "rate_scale"]
+
+MOST_WARMUP = 40
+
+
+def default_warmup(total_steps: int) -> int:
+    """Updates of a warm-up that was not given: a run must not end while its rates still rise."""
+    return min(MOST_WARMUP, total_steps // 10)
 
 
 def rate_scale(step: int, total_steps: int, settings: UpdateConfig) -> float:
@@ -13,7 +20,8 @@ def rate_scale(step: int, total_steps: int, settings: UpdateConfig) -> float:
     A linear rise over `warmup_steps`, then level, then over the last `cooldown` of the run down to `final_scale`, as a
     line or half a cosine. Cool-down 1 with "cosine" is the usual cosine schedule.
     """
-    rise = min(1.0, (step + 1) / (settings.warmup_steps + 1))
+    warmup = default_warmup(total_steps) if settings.warmup_steps is None else settings.warmup_steps
+    rise = min(1.0, (step + 1) / (warmup + 1))
     down = total_steps * settings.cooldown
     left = total_steps - step
     if down == 0 or left >= down:

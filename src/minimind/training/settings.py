@@ -11,7 +11,9 @@ class UpdateConfig(Config):
     """How the weights are updated. What is known of the defaults is in docs/experiments/time-to-loss.md."""
 
     steps: int | None = option(None, "optimiser updates; unset: as many as `epochs` takes", ge=1)
-    epochs: float = option(1.0, "passes over the data, when `steps` is unset", gt=0)
+    epochs: float | None = option(
+        None, "passes over the data, when `steps` is unset; unset: 1, more of little data", gt=0
+    )
     accumulate: int = option(1, "micro-batches of a step: less memory, the same loss", kind="free", ge=1)
     optimizer: Literal["muon", "adamw"] = option("muon", "muon: Muon for matrices, AdamW for the rest")
     muon_lr: float = option(0.02, "peak rate of Muon", gt=0)
@@ -22,7 +24,9 @@ class UpdateConfig(Config):
     beta2: float = option(0.95, "AdamW's memory of its square", ge=0, lt=1)
     momentum: float = option(0.95, "Muon's memory of the gradient", ge=0, lt=1)
     schedule: Literal["linear", "cosine"] = option("linear", "shape of the cool-down")
-    warmup_steps: int = option(40, "updates over which the rates rise from 0", ge=0)
+    warmup_steps: int | None = option(
+        None, "updates over which the rates rise from 0; unset: a tenth of them, 40 at most", ge=0
+    )
     cooldown: float = option(0.65, "share of the run over which the rates fall", ge=0, le=1)
     final_scale: float = option(0.05, "rates at the end, as a share of their peak", ge=0, le=1)
     clip: float = option(1.0, "largest norm of the gradient", gt=0)
@@ -43,4 +47,6 @@ class UpdateConfig(Config):
 class TrainConfig(UpdateConfig):
     """Settings for packed rows, where a step is measured in tokens."""
 
-    batch_tokens: int = option(4096, "tokens of a step, over all ranks and micro-batches", ge=2)
+    batch_tokens: int | None = option(
+        None, "tokens of a step, over all ranks and micro-batches; unset: 4096, fewer of little data", ge=2
+    )

@@ -1,6 +1,7 @@
 """A run as its recipe describes it, without being started: its model, its rows, and how many steps they make."""
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from minimind.config import load
 from minimind.data.fitting import fitted
-from minimind.data.loader import Documents, PackedRows
-from minimind.data.shards import ShardSet, open_prepared
+from minimind.data.loader import PackedRows
+from minimind.data.shards import open_prepared
 from minimind.errors import ConfigError
 from minimind.model import Transformer
 from minimind.report.plan import Shape, positions_seen
@@ -21,9 +23,13 @@ from minimind.stages.sft import SftConfig
 from minimind.stages.shared.fresh_model import make_model
 from minimind.stages.shared.rows import packed_source, packed_validation
 from minimind.stages.shared.samples import answer_samples, continue_samples
+from minimind.stages.shared.settled import size_of
 from minimind.storage.checkpoint import load_model
 from minimind.text.tokenizer import Tokenizer
+from minimind.training.budget import MOST_BATCH_TOKENS, DataSize, suited
+from minimind.training.distributed import World
 from minimind.training.job import Placement, Validation
+from minimind.training.settings import TrainConfig
 from minimind.training.trained_model import TrainedModel
 
 __all__ = ["PlannedRun", "RandomDocuments", "read_planned_run", "verb_of"]
@@ -94,39 +100,39 @@ def read_planned_run(
     # As in a folder of recipes, where an option names its stage.
     own = {name.removeprefix(f"{verb}."): words for name, words in (overrides or {}).items()}
     config = load(VERBS[verb], recipe, own)
-    train, data = config.train, config.data
+    data = config.data
     trained, is_assumed = _trained(config)
-    vocab_size = trained.model.config.vocab_size
     found = None if tokens or is_assumed else open_prepared(data.source, trained.tokenizer)
     notes = ["the tokenizer is not there yet: the vocabulary's size is the recipe's"] if is_assumed else []
     if found is not None:
-        documents, valid = found
-        learnt = documents.num_weighted / max(documents.num_tokens, 1)
-        rows = _rows(documents, config)
-        sizes = [piece.size for row in rows.rows for piece in row]
-        num_rows = len(rows.rows)
+        prepared, valid = found
+        documents = fitted(prepared, data.context, data.long if isinstance(config, SftConfig) else "split")
+        train, line = suited(config.train, size_of(prepared, documents, data.context))
     else:
-        num_rows = _rows_of_tokens(tokens, config)
-        documents, valid, learnt = _random(config, vocab_size), None, 1.0
-        sizes = [data.context]
+        size = _assumed_size(config, tokens)
+        train, line = suited(config.train, size)
+        documents, valid = _random(train, data.context, trained.model.config.vocab_size), None
         notes.append("the data are not prepared yet: every row is one full document, and nothing is held out")
-    per_step = train.batch_tokens // data.context
+    notes += [line] if line else []
+    source = packed_source(documents, data.context, train.batch_tokens)
+    rows = source(Placement(World(), torch.float32, train))
+    num_rows = len(rows.rows) if found is not None else -(-size.tokens // data.context)
     shape = Shape(
         model=trained.model.config,
         context=data.context,
-        tokens=per_step * data.context,
+        tokens=rows.items_per_step * data.context,
         accumulate=train.accumulate,
-        seen=positions_seen(sizes),
-        learnt=learnt,
+        seen=positions_seen([piece.size for row in rows.rows for piece in row]),
+        learnt=prepared.num_weighted / max(prepared.num_tokens, 1) if found is not None else 1.0,
     )
     folder = Path(data.source[0])
     return PlannedRun(
         verb=verb,
-        config=config,
+        config=config.model_copy(update={"train": train}),
         trained=trained,
         shape=shape,
-        steps=train.steps or int(np.ceil(-(-num_rows // per_step) * train.epochs)),
-        source=packed_source(documents, data.context, train.batch_tokens),
+        steps=train.steps or math.ceil(-(-num_rows // rows.items_per_step) * (train.epochs or 1)),
+        source=source,
         validation=packed_validation(valid, data.context, trained.tokenizer) if valid is not None else None,
         sample=(lambda: None) if is_assumed else _sample(config, trained),
         data_bytes=sum(path.stat().st_size for path in folder.rglob("*.bin")) if found is not None else 0,
@@ -149,31 +155,22 @@ def _trained(config: PretrainConfig | SftConfig) -> tuple[TrainedModel, bool]:
     return TrainedModel.begin(model, tokenizer, base=base, lora=config.lora, seed=config.train.seed), is_assumed
 
 
-def _rows(documents: Documents, config: PretrainConfig | SftConfig) -> PackedRows:
-    train, context = config.train, config.data.context
-    if isinstance(documents, ShardSet):
-        long = config.data.long if isinstance(config, SftConfig) else "split"
-        documents = fitted(documents, context, long)
-    return PackedRows(documents, context=context, batch_tokens=train.batch_tokens, seed=train.seed)
-
-
-def _rows_of_tokens(tokens: int | None, config: PretrainConfig | SftConfig) -> int:
-    if config.train.batch_tokens < config.data.context:
+def _assumed_size(config: PretrainConfig | SftConfig, tokens: int | None) -> DataSize:
+    """Of data that are not there: as told, or as much as the steps take."""
+    train, data = config.train, config.data
+    if tokens is None and train.steps is None:
         raise ConfigError(
-            f"train.batch_tokens is {config.train.batch_tokens}, less than one row of data.context = "
-            f"{config.data.context} tokens; raise the first or lower the second"
-        )
-    if tokens is None and config.train.steps is None:
-        raise ConfigError(
-            f"data.source is {', '.join(config.data.source)}, which is not prepared, and train.steps is not set; "
+            f"data.source is {', '.join(data.source)}, which is not prepared, and train.steps is not set; "
             "prepare it first, or say with --tokens how many tokens it will have"
         )
-    return -(-(tokens or 0) // config.data.context)
+    tokens = tokens or (train.steps or 1) * (train.batch_tokens or MOST_BATCH_TOKENS)
+    kind = "text" if isinstance(config, PretrainConfig) else "conversation"
+    return DataSize(tokens=tokens, learnt=tokens, context=data.context, kind=kind)
 
 
-def _random(config: PretrainConfig | SftConfig, vocab_size: int) -> RandomDocuments:
-    context = config.data.context
-    return RandomDocuments(RANDOM_STEPS * (config.train.batch_tokens // context), context, vocab_size)
+def _random(train: TrainConfig, context: int, vocab_size: int) -> RandomDocuments:
+    assert train.batch_tokens is not None, "it was settled"
+    return RandomDocuments(RANDOM_STEPS * (train.batch_tokens // context) or 1, context, vocab_size)
 
 
 def _sample(config: PretrainConfig | SftConfig, trained: TrainedModel) -> Callable[[], object]:

@@ -147,12 +147,14 @@ def _require_unchanged(sources: Sequence[str], prepared: ShardSet) -> None:
 
 
 def packed_source(
-    documents: Documents, context: int, batch_tokens: int, make: Callable[..., PackedRows] = PackedRows
+    documents: Documents, context: int, batch_tokens: int | None, make: Callable[..., PackedRows] = PackedRows
 ) -> Callable[[Placement], PackedRows]:
     """Training rows of `context` positions, `batch_tokens` of them a step.
 
     make: the class of rows, or what makes one that adds something to them
     """
+
+    assert batch_tokens is not None, "settled.py settles it"
 
     def source(placement: Placement) -> PackedRows:
         return make(
