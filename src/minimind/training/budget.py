@@ -1,7 +1,7 @@
 """How long and in how large steps to train, where that is not given: from how much data there is.
 
-Enough data ask for nothing: one pass in steps of 4,096 tokens. Of little data one pass is a handful of large steps, over
-before the rates are up. So, until there are ENOUGH_STEPS:
+Enough data ask for nothing: one pass in steps of 4,096 tokens. Of little data one pass is a handful of large steps,
+over before the rates are up. So, until there are ENOUGH_STEPS:
 
 1. a step is halved, down to 1,024 tokens, but to no less than a row or LEAST_LEARNT tokens that count: over short runs
    smaller steps learn more from the same tokens (docs/experiments/time-to-loss.md);
