@@ -123,6 +123,15 @@ def test_a_run_is_not_resumed_from_another_model_or_other_data_of_the_same_name(
     assert f"{tmp_path / 'run'}: data.source is no longer what this run began with" in capsys.readouterr().err
 
 
+def test_what_was_not_given_stands_in_the_run_which_goes_on_with_it(base: Path, tmp_path: Path) -> None:
+    unset = {"train.steps": 2, "train.batch_tokens": "none", "train.warmup_steps": "none"}
+    assert start(base, tmp_path / "run", **unset) == 0
+    train = RunReader(tmp_path / "run").config()["train"]
+    assert (train["batch_tokens"], train["warmup_steps"]) == (1024, 0)
+    assert start(base, tmp_path / "run", **unset) == 0
+    assert start(base, tmp_path / "run", **{**unset, "train.batch_tokens": 2048}) == 2
+
+
 @pytest.mark.parametrize("long", ["split", "drop", "truncate_prompt"])
 def test_prompts_that_fill_the_context_never_end_a_run_and_what_was_done_is_said(
     base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], long: str

@@ -1,7 +1,8 @@
 """How long and in how large steps to train, where that is not given: from how much data there is.
 
 Enough data ask for nothing: one pass in steps of 4,096 tokens. Of little data one pass is a handful of large steps,
-over before the rates are up. So, until there are ENOUGH_STEPS:
+over before the rates are up. So, until there are ENOUGH_STEPS (300 short conversations were answered as taught, 100 of
+100, after 88 steps; a new model needs more):
 
 1. a step is halved, down to 1,024 tokens, but to no less than a row or LEAST_LEARNT tokens that count: over short runs
    smaller steps learn more from the same tokens (docs/experiments/time-to-loss.md);
@@ -19,7 +20,7 @@ from minimind.training.settings import TrainConfig
 
 __all__ = ["MOST_BATCH_TOKENS", "UNSET", "DataSize", "suited"]
 
-ENOUGH_STEPS = 300
+ENOUGH_STEPS = {"text": 400, "conversation": 150}
 MOST_BATCH_TOKENS, LEAST_BATCH_TOKENS = 4096, 1024
 LEAST_LEARNT = 64
 MOST_EPOCHS = {"text": 4, "conversation": 20}
@@ -66,7 +67,7 @@ def _batch_tokens(train: TrainConfig, size: DataSize) -> int:
     while (
         batch_tokens // 2 >= LEAST_BATCH_TOKENS
         and batch_tokens // 2 * size.learnt >= LEAST_LEARNT * size.tokens
-        and size.steps(batch_tokens, train.epochs or MOST_EPOCHS[size.kind]) < ENOUGH_STEPS
+        and size.steps(batch_tokens, train.epochs or MOST_EPOCHS[size.kind]) < ENOUGH_STEPS[size.kind]
     ):
         batch_tokens //= 2
     return max(batch_tokens, size.context)
@@ -74,4 +75,4 @@ def _batch_tokens(train: TrainConfig, size: DataSize) -> int:
 
 def _epochs(batch_tokens: int, size: DataSize) -> float:
     most = MOST_EPOCHS[size.kind]
-    return next((n for n in range(1, most) if size.steps(batch_tokens, n) >= ENOUGH_STEPS), most)
+    return next((n for n in range(1, most) if size.steps(batch_tokens, n) >= ENOUGH_STEPS[size.kind]), most)
