@@ -21,7 +21,8 @@ from minimind.training.settings import TrainConfig
 __all__ = ["MOST_BATCH_TOKENS", "UNSET", "DataSize", "suited"]
 
 ENOUGH_STEPS = {"text": 400, "conversation": 150}
-MOST_BATCH_TOKENS, LEAST_BATCH_TOKENS = 4096, 1024
+MOST_BATCH_TOKENS = 4096
+LEAST_BATCH_TOKENS = 1024
 LEAST_LEARNT = 64
 MOST_EPOCHS = {"text": 4, "conversation": 20}
 # What is unset in `train`, and said once it is settled.
