@@ -50,7 +50,7 @@ def options(folder: Path, verb: str, run: Path) -> dict[str, Any]:
     common = {**QUICK, "run": run, "train.steps": 3, "train.valid_every": 3, "train.log_every": 1}
     if verb == "dpo":
         pairs = {"data.source": folder / "pairs.jsonl", "data.batch_pairs": 5, "train.accumulate": 2}
-        return {**common, **pairs, "model": folder / "model", "data.valid_fraction": 0.3}
+        return {**common, **pairs, "model": folder / "model", "data.context": 256, "data.valid_fraction": 0.3}
     if verb == "distill":
         return {
             **common,

@@ -27,7 +27,7 @@ from minimind.data.not_text import what_it_is
 from minimind.errors import DataError, install
 from minimind.terminal.notes import note
 
-__all__ = ["ACCEPTED", "ByteStream", "DataFile", "find_files", "require", "total_size"]
+__all__ = ["ByteStream", "DataFile", "find_files", "require", "total_size"]
 
 FORMATS = {
     **dict.fromkeys((".jsonl", ".ndjson", ".jsonlines", ".json"), "json"),

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-__all__ = ["DOCUMENT_BYTES", "MAX_LINE_BYTES", "WHOLE_FILE_BYTES", "Document", "LineBlock", "documents", "line_blocks"]
+__all__ = ["MAX_LINE_BYTES", "WHOLE_FILE_BYTES", "Document", "LineBlock", "documents", "line_blocks"]
 
 # Room for a book on one line, and little enough that every worker may hold a few.
 MAX_LINE_BYTES = 16 << 20

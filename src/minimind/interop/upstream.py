@@ -9,6 +9,7 @@ so it is what they are loaded with. `pth_file.py` reads the file, `upstream_expo
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -106,26 +107,9 @@ def _plain_names(file: PthFile) -> dict[str, str]:
 
 def _config(path: Path, shapes: Mapping[str, tuple[int, ...]], given: UpstreamShape) -> ModelConfig:
     """The shape of a model from those of its tensors, which are compared with it afterwards."""
-
-    def size(name: str, dimension: int) -> int:
-        found = shapes.get(name, ())
-        if len(found) <= dimension:
-            raise CheckpointError(f"{path}: {name} is {[*found] or 'missing'}; expected a model of MiniMind's")
-        return found[dimension]
-
+    size = partial(_size, path, shapes)
     attention = "model.layers.0.self_attn."
-    query_rows, qk_norm = size(f"{attention}q_proj.weight", 0), f"{attention}q_norm.weight" in shapes
-    if qk_norm:
-        head_dim = size(f"{attention}q_norm.weight", 0)
-    elif given.num_attention_heads and query_rows % given.num_attention_heads == 0:
-        head_dim = query_rows // given.num_attention_heads
-    else:
-        raise CheckpointError(
-            f"{path}: has no q_norm, so the {query_rows} rows of q_proj do not tell how many heads they are; "
-            "give --shape.num_attention_heads, a divisor of that"
-        )
-    if query_rows % head_dim:
-        raise CheckpointError(f"{path}: q_proj has {query_rows} rows and q_norm {head_dim}; expected whole heads")
+    query_rows, head_dim = size(f"{attention}q_proj.weight", 0), _head_dim(path, shapes, given)
     blocks = {name.split(".")[2] for name in shapes if name.startswith("model.layers.")}
     experts = {name.split(".")[5] for name in shapes if name.startswith("model.layers.0.mlp.experts.")}
     inner = size(f"model.layers.0.mlp.{'experts.0.' if experts else ''}gate_proj.weight", 0)
@@ -150,12 +134,36 @@ def _config(path: Path, shapes: Mapping[str, tuple[int, ...]], given: UpstreamSh
             rope_theta=given.rope_theta,
             rms_norm_eps=given.rms_norm_eps,
             tie_word_embeddings="lm_head.weight" not in shapes,
-            qk_norm=qk_norm,
+            qk_norm=f"{attention}q_norm.weight" in shapes,
             attention_bias=f"{attention}q_proj.bias" in shapes,
             **(mixture if experts else {}),
         )
     except (ValueError, ZeroDivisionError) as error:
         raise CheckpointError(f"{path}: {error}") from None
+
+
+def _size(path: Path, shapes: Mapping[str, tuple[int, ...]], name: str, dimension: int) -> int:
+    found = shapes.get(name, ())
+    if len(found) <= dimension:
+        raise CheckpointError(f"{path}: {name} is {[*found] or 'missing'}; expected a model of MiniMind's")
+    return found[dimension]
+
+
+def _head_dim(path: Path, shapes: Mapping[str, tuple[int, ...]], given: UpstreamShape) -> int:
+    attention = "model.layers.0.self_attn."
+    query_rows = _size(path, shapes, f"{attention}q_proj.weight", 0)
+    if f"{attention}q_norm.weight" in shapes:
+        head_dim = _size(path, shapes, f"{attention}q_norm.weight", 0)
+    elif given.num_attention_heads and query_rows % given.num_attention_heads == 0:
+        head_dim = query_rows // given.num_attention_heads
+    else:
+        raise CheckpointError(
+            f"{path}: has no q_norm, so the {query_rows} rows of q_proj do not tell how many heads they are; "
+            "give --shape.num_attention_heads, a divisor of that"
+        )
+    if not head_dim or query_rows % head_dim:
+        raise CheckpointError(f"{path}: q_proj has {query_rows} rows and q_norm {head_dim}; expected whole heads")
+    return head_dim
 
 
 def _require_shapes(path: Path, shapes: Mapping[str, tuple[int, ...]], config: ModelConfig) -> None:

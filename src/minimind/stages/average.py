@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from minimind.model import Transformer
     from minimind.text.tokenizer import Tokenizer
 
-__all__ = ["AverageConfig", "average_models", "run", "shares_of"]
+__all__ = ["AverageConfig", "run", "shares_of"]
 
 
 class AverageConfig(Config):
@@ -50,7 +50,7 @@ def run(config: AverageConfig) -> None:
         raise ConfigError(f"{config.out} exists already; choose another --out")
     folders = _folders(config)
     shares = shares_of(len(folders), config.decay if config.weights == "exponential" else 1.0)
-    model, tokenizer = average_models(folders, shares)
+    model, tokenizer = _average(folders, shares)
     save_checkpoint(config.out, model, tokenizer)
     for folder, share in zip(folders, shares, strict=True):
         say(f"{share:7.2%}  {folder}")
@@ -63,7 +63,7 @@ def shares_of(count: int, decay: float) -> list[float]:
     return [value / math.fsum(raw) for value in raw]
 
 
-def average_models(folders: Sequence[Path], shares: Sequence[float]) -> "tuple[Transformer, Tokenizer]":
+def _average(folders: Sequence[Path], shares: Sequence[float]) -> "tuple[Transformer, Tokenizer]":
     """The weighted mean, summed in float64. Only one model beside the sum is in memory at a time.
 
     Errors: CheckpointError for models of other shapes or tokenizers, naming both

@@ -1,6 +1,7 @@
 """`minimind dpo`: a model learns which of two answers people prefer."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -100,17 +101,6 @@ def run(config: DpoConfig) -> None:
             ranks=placement.world.size,
         )
 
-    def validation(placement: Placement) -> Validation:
-        reference = _reference(config, "valid", valid, began, placement)
-        numbers = range(placement.world.rank, len(valid), placement.world.size)
-        parts = [numbers[at : at + MEASURED_PAIRS] for at in range(0, max(len(numbers), 1), MEASURED_PAIRS)]
-        batches = [collate_pairs(valid, part, reference) for part in parts]
-
-        def validate(trainer: Trainer) -> Mapping[str, float]:
-            return {f"valid_{name}": value for name, value in trainer.measure(batches).items()}
-
-        return validate
-
     fit(
         TrainingJob(
             name="dpo",
@@ -121,7 +111,7 @@ def run(config: DpoConfig) -> None:
             trained=trained,
             objective=objective,
             source=source,
-            validation=validation if len(valid) else None,
+            validation=partial(_validation, config, valid, began) if len(valid) else None,
             sample=answer_samples(trained, config.sample_prompts),
             inputs={"data.source": pairs.fingerprint, "model": began},
         )
@@ -143,6 +133,18 @@ def _read(data: PairConfig, tokenizer: Tokenizer) -> tuple[Pairs, Pairs]:
 
     pairs = read(data.source)
     return (pairs, read(data.valid)) if data.valid else split_pairs(pairs, data.valid_fraction)
+
+
+def _validation(config: DpoConfig, pairs: Pairs, began: str, placement: Placement) -> Validation:
+    reference = _reference(config, "valid", pairs, began, placement)
+    numbers = range(placement.world.rank, len(pairs), placement.world.size)
+    parts = [numbers[at : at + MEASURED_PAIRS] for at in range(0, max(len(numbers), 1), MEASURED_PAIRS)]
+    batches = [collate_pairs(pairs, part, reference) for part in parts]
+
+    def validate(trainer: Trainer) -> Mapping[str, float]:
+        return {f"valid_{name}": value for name, value in trainer.measure(batches).items()}
+
+    return validate
 
 
 def _reference(config: DpoConfig, part: str, pairs: Pairs, began: str, placement: Placement) -> np.ndarray:

@@ -35,7 +35,7 @@ from minimind.text.vocabulary import (
     usual_end,
 )
 
-__all__ = ["ForeignVocabulary", "losses", "read_foreign", "read_vocabulary"]
+__all__ = ["ForeignVocabulary", "losses", "read_vocabulary"]
 
 SETTINGS = ("tokenizer_config.json", "special_tokens_map.json")
 
@@ -186,10 +186,10 @@ def read_vocabulary(path: Path) -> Vocabulary | ForeignVocabulary:
         else:
             check_agreement(config, vocabulary.control, vocabulary.add_prefix_space, where)
             return vocabulary
-    return read_foreign(spec, config, {file.name: file.read_bytes() for file in (path, *files.values())}, where)
+    return _read_foreign(spec, config, {file.name: file.read_bytes() for file in (path, *files.values())}, where)
 
 
-def read_foreign(
+def _read_foreign(
     spec: Mapping[str, Any], config: Mapping[str, Any], files: Mapping[str, bytes], where: str
 ) -> ForeignVocabulary:
     """tokenizer.json and its settings, parsed, and both as they came -> a vocabulary.

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 __all__ = [
-    "HARMLESS",
     "INPUTS",
     "MESSAGE_LISTS",
     "PROMPTS",

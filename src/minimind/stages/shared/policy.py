@@ -188,27 +188,7 @@ def fit_policy(
     Errors:    as `fit`
     """
     parts = _open(config, critic is not None, environment, max_turns)
-    model, actor_critic = parts.trained.model, parts.actor_critic
     learn = objective(parts.trained.tokenizer)
-
-    def source(placement: Placement) -> EpochSource:
-        # Loaded anew: the model in training may have moved on already.
-        reference = parts.logprobs(load_model(config.model)[0], placement) if learn.kl_coefficient else None
-        return RolloutSource(
-            parts.sampler(_backend(parts, placement), config.train.seed),
-            parts.prompts,
-            parts.rewards,
-            RolloutModels(
-                policy=parts.logprobs(model, placement),
-                reference=reference,
-                critic=critic(_in_precision(partial(values, actor_critic), placement))
-                if critic and actor_critic
-                else None,
-            ),
-            parts.settings(learn.loss, kl_limit),
-            world=placement.world,
-            traces=TraceWriter(config.run / f"rollouts-rank{placement.world.rank}.jsonl", config.rollout.trace_every),
-        )
 
     fit(
         TrainingJob(
@@ -218,13 +198,38 @@ def fit_policy(
             train=config.train,
             context=config.data.context,
             trained=parts.trained,
-            module=actor_critic,
+            module=parts.actor_critic,
             objective=learn,
-            source=source,
+            source=partial(_source, parts, learn, kl_limit, critic),
             validation=partial(_pass_rates, parts) if parts.valid else None,
             sample=lambda: _samples(parts),
             inputs=parts.inputs,
         )
+    )
+
+
+def _source(
+    parts: _Parts,
+    objective: ClippedPolicy | ClippedActorCritic,
+    kl_limit: float,
+    critic: Callable[[TargetFigures], Critic] | None,
+    placement: Placement,
+) -> EpochSource:
+    config, actor_critic = parts.config, parts.actor_critic
+    models = RolloutModels(
+        policy=parts.logprobs(parts.trained.model, placement),
+        # Loaded anew: the model in training may have moved on already.
+        reference=parts.logprobs(load_model(config.model)[0], placement) if objective.kl_coefficient else None,
+        critic=critic(_in_precision(partial(values, actor_critic), placement)) if critic and actor_critic else None,
+    )
+    return RolloutSource(
+        parts.sampler(_backend(parts, placement), config.train.seed),
+        parts.prompts,
+        parts.rewards,
+        models,
+        parts.settings(objective.loss, kl_limit),
+        world=placement.world,
+        traces=TraceWriter(config.run / f"rollouts-rank{placement.world.rank}.jsonl", config.rollout.trace_every),
     )
 
 
