@@ -17,6 +17,7 @@ MAX_LINES = 400
 LAYERS = [
     ["errors", "interfaces", "suggestions"],
     ["model", "config", "lora"],
+    ["variants"],
     ["text", "tools"],
     ["terminal", "storage"],
     ["generation"],

@@ -12,7 +12,7 @@ This file needs torch alone. Next: `interfaces.py`, then `training/trainer.py`, 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, NamedTuple, Protocol
+from typing import Annotated, Any, NamedTuple, Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -97,6 +97,9 @@ class ModelConfig:
             needs = f"the numbers {', '.join(needed)}" if needed else f"a rope_type of {', '.join(SCALINGS)}"
             raise ValueError(f"rope_scaling is {scaling}; expected {needs}")
 
+    def vary(self, model: "Transformer") -> None:
+        """Put in what another family has in place of the parts below: `variants.py`. This one's are as they stand."""
+
 
 class Cache(Protocol):
     """Keys and values of earlier tokens: `generation/cache.py` has one.
@@ -129,6 +132,7 @@ class Transformer(nn.Module):
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        config.vary(self)
         self.lm_head = None if config.tie_word_embeddings else nn.Linear(config.hidden_size, config.vocab_size, False)
         # Recompute each block in the backward pass instead of keeping its activations: less memory, a third more time.
         self.recompute_blocks = False
@@ -170,8 +174,7 @@ class Transformer(nn.Module):
         angles = positions[..., None] * frequencies
         rotation = (angles.cos() * scale, angles.sin() * scale)
 
-        x = self.embed_tokens(tokens)
-        router_logits = []
+        x, router_logits = self.embed_tokens(tokens), []
         attend: Attend = attend_to_earlier if lengths is None else WithinDocuments(lengths)
         for index, block in enumerate(self.layers):
             if cache is not None:
@@ -180,8 +183,7 @@ class Transformer(nn.Module):
                 x, router = checkpoint(block, x, rotation, attend, use_reentrant=False)
             else:
                 x, router = block(x, rotation, attend)
-            if router is not None:
-                router_logits.append(router)
+            router_logits += [] if router is None else [router]
         return HiddenStates(self.norm(x), tuple(router_logits))
 
 
@@ -190,11 +192,11 @@ class Block(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        width = config.hidden_size
+        self.input_layernorm = RMSNorm(width, config.rms_norm_eps)
         self.self_attn = Attention(config)
-        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        dense = (config.hidden_size, config.intermediate_size)
-        self.mlp = MixtureOfExperts(config) if config.num_experts else FeedForward(*dense)
+        self.post_attention_layernorm = RMSNorm(width, config.rms_norm_eps)
+        self.mlp = MixtureOfExperts(config) if config.num_experts else FeedForward(width, config.intermediate_size)
 
     def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], attend: Attend) -> tuple[Tensor, Tensor | None]:
         """[B, T, D] -> ([B, T, D], a mixture's router logits [B*T, E])."""
@@ -288,8 +290,7 @@ class RMSNorm(nn.Module):
         device = x.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
         y = x.float()
-        y = y * torch.rsqrt(y.square().mean(-1, keepdim=True) + self.eps)
-        return (y * self.weight).to(dtype)  # as x, [..., D]
+        return (y * torch.rsqrt(y.square().mean(-1, keepdim=True) + self.eps) * self.weight).to(dtype)  # [..., D]
 
 
 def rotary_frequencies(config: ModelConfig, device: torch.device | str = "cpu") -> tuple[Tensor, float]:
@@ -378,9 +379,8 @@ def _attend_apart(q: Tensor, k: Tensor, v: Tensor, lengths: tuple[int, ...]) -> 
         from torch.nn.attention.varlen import varlen_attn
 
         ends = torch.tensor((0, *lengths), device=q.device).cumsum(0, dtype=torch.int32)
-        y = varlen_attn(q, k, v, ends, ends, max(lengths), max(lengths), window_size=(-1, 0), enable_gqa=True)
-        assert isinstance(y, Tensor)
-        return y
+        sizes = (ends, ends, max(lengths), max(lengths))
+        return cast(Tensor, varlen_attn(q, k, v, *sizes, window_size=(-1, 0), enable_gqa=True))
     # One `split` has one backward; slicing would zero and add a full-size gradient for each document.
     parts = zip(*(x.unsqueeze(0).split(lengths, dim=1) for x in (q, k, v)), strict=True)
     return torch.cat([attend_to_earlier(*part) for part in parts], dim=1)

@@ -22,6 +22,7 @@ from minimind.interop.gguf_file import GgufFile
 from minimind.interop.gguf_weights import load_gguf
 from minimind.interop.gguf_writer import export_gguf, gguf_architecture, write_gguf
 from minimind.text.tokenizer import PATTERNS, Tokenizer
+from minimind.variants import VariantConfig
 
 pytest.importorskip("gguf")
 LINES = hostile_lines()
@@ -155,6 +156,11 @@ def test_what_the_format_cannot_say_is_refused(
     with pytest.raises(CheckpointError, match=words):
         export_gguf(tmp_path / "tiny", tiny_model(tokenizer, **changes), tokenizer)
     assert not list(tmp_path.iterdir())
+
+
+def test_another_family_is_refused_by_its_name() -> None:
+    with pytest.raises(CheckpointError, match="a GGUF file is not written for a granite; export it with --format hf"):
+        gguf_architecture(VariantConfig(model_type="granite"))
 
 
 def test_experts_that_are_all_taken_need_no_switch(tokenizer: Tokenizer) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from minimind.model import Attend, ModelConfig, attend_to_earlier
+from minimind.variants import is_near
 
 __all__ = ["KeyValueCache"]
 
@@ -63,13 +64,25 @@ class _LayerCache(NamedTuple):
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Store the new keys and values, then attend to all that is stored up to each query's own position."""
-        rows = torch.arange(q.shape[0], device=q.device)[:, None]
+        keys, values = self._store(k, v)
+        if keys.shape[1] == q.shape[1]:
+            # All rows begin here: a mask would say the same, and grow with the square of a long prompt.
+            return attend_to_earlier(q, keys.to(q.dtype), values.to(q.dtype))
+        return self._attend(q, keys, values, window=keys.shape[1])
+
+    def near(self, q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
+        """The same, but no further back than a window."""
+        return self._attend(q, *self._store(k, v), window)
+
+    def _store(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """All that is stored of the layer now, [B, used, G, K] each."""
+        rows = torch.arange(k.shape[0], device=k.device)[:, None]
         self.keys[rows, self.positions] = k.to(self.keys.dtype)
         self.values[rows, self.positions] = v.to(self.values.dtype)
         used = int(self.positions.max()) + 1
-        keys, values = (stored[:, :used].to(q.dtype) for stored in (self.keys, self.values))
-        if used == q.shape[1]:
-            # All rows begin here: a mask would say the same, and grow with the square of a long prompt.
-            return attend_to_earlier(q, keys, values)
-        visible = torch.arange(used, device=q.device) <= self.positions[:, None, :, None]  # [B, 1, T, used]
-        return attend_to_earlier(q, keys, values, visible)
+        return self.keys[:, :used], self.values[:, :used]
+
+    def _attend(self, q: Tensor, keys: Tensor, values: Tensor, window: int) -> Tensor:
+        places = torch.arange(keys.shape[1], device=q.device)
+        visible = is_near(self.positions[:, None, :, None], places, window)  # [B, 1, T, used]
+        return attend_to_earlier(q, keys.to(q.dtype), values.to(q.dtype), visible)

@@ -23,7 +23,7 @@ from torch import Tensor
 from minimind.errors import UserError
 from minimind.generation.counters import Counters
 from minimind.generation.forward import Forward
-from minimind.generation.live_forward import LiveForward
+from minimind.generation.live_forward import LiveForward, fastest_forward
 from minimind.generation.precision import set_precision
 from minimind.generation.request import Event, QueueFull, Request, TokenScore, misfit
 from minimind.generation.running import RunningRequest
@@ -48,7 +48,7 @@ class Engine:
     max_queue_tokens: tokens that those may come to hold, which bounds the wait
     prefill_tokens:  tokens of prompts computed in a step
     precision:       of the weights: fp32, bf16 or int8; changes `model` in place
-    forward:         makes what computes a pass: `Forward` of weights that stay, `LiveForward` of a model in training
+    forward:         makes what computes a pass: of weights that stay, or `LiveForward` of a model in training
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Engine:
         max_queue_tokens: int = 1_000_000,
         prefill_tokens: int = 256,
         precision: str = "fp32",
-        forward: Callable[[Transformer, Slots], Forward | LiveForward] = Forward,
+        forward: Callable[[Transformer, Slots], Forward | LiveForward] = fastest_forward,
     ) -> None:
         self.tokenizer = tokenizer
         self.vocab_size = tokenizer.vocab_size

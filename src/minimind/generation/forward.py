@@ -28,6 +28,9 @@ class Forward:
 
     def __init__(self, model: Transformer, slots: Slots) -> None:
         config = model.config
+        assert type(config) is ModelConfig, (
+            f"{config} is another family's; `fastest_forward` takes the model's own pass"
+        )
         self._slots = slots
         self._embedding = model.embed_tokens.weight.detach().float()
         self._output = pack(model.output_weight.detach().float())

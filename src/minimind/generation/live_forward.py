@@ -7,15 +7,22 @@ under, adapters beside their layers included. It makes no copy of the weights bu
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from minimind.generation.forward import Forward
 from minimind.generation.slot_attention import NewTokens, SlotPass
 from minimind.generation.slots import Slots
-from minimind.model import Attend, Transformer
+from minimind.model import Attend, ModelConfig, Transformer
 
-__all__ = ["LiveForward"]
+__all__ = ["LiveForward", "fastest_forward"]
+
+
+def fastest_forward(model: Transformer, slots: Slots) -> "Forward | LiveForward":
+    """The pass for weights that stay: written out again where the model has the plain shape, else the model's own."""
+    return Forward(model, slots) if type(model.config) is ModelConfig else LiveForward(model, slots)
 
 
 class LiveForward:
@@ -45,14 +52,26 @@ class _SlotCache:
     lengths: Tensor
 
     def layer(self, index: int, positions: Tensor) -> Attend:
-        keys, values = self.slots.keys[index], self.slots.values[index]
+        return _SlotLayer(self.slots.keys[index], self.slots.values[index], self.around)
 
-        def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            """q [N, 1, H, K], k and v [N, 1, G, K] -> [N, 1, H, K]."""
-            # In float32, as keys and values are stored; what is rounded by autocast was rounded before.
-            with torch.autocast(q.device.type, enabled=False):
-                one, key, value = (part[:, 0].float() for part in (q, k, v))
-                gathered = self.around.attend(one, key, value, keys, values)
-            return gathered.view(q.shape).to(q.dtype)
 
-        return attend
+class _SlotLayer(NamedTuple):
+    """One layer's part of the slots during one pass. q [N, 1, H, K], k and v [N, 1, G, K] -> [N, 1, H, K]."""
+
+    keys: Tensor
+    values: Tensor
+    around: SlotPass
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return self._attend(q, k, v, None)
+
+    def near(self, q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
+        """The same, but no further back than a window."""
+        return self._attend(q, k, v, window)
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
+        # In float32, as keys and values are stored; what is rounded by autocast was rounded before.
+        with torch.autocast(q.device.type, enabled=False):
+            one, key, value = (part[:, 0].float() for part in (q, k, v))
+            gathered = self.around.attend(one, key, value, self.keys, self.values, window)
+        return gathered.view(q.shape).to(q.dtype)

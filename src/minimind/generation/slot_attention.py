@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from minimind.generation.slots import Slots
+from minimind.variants import is_near
 
 __all__ = ["NewTokens", "SlotPass"]
 
@@ -83,17 +84,42 @@ class SlotPass:
             *_parts(chunks, lengths, device),
         )
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    def attend(
+        self, q: Tensor, k: Tensor, v: Tensor, keys: Tensor, values: Tensor, window: int | None = None
+    ) -> Tensor:
         """Store new keys and values in a layer, then let each query gather from its slot up to its own position.
 
         q [N, H, K], k and v [N, G, K]; keys and values [slots, G, capacity, K] -> [N, H * K]
+        window:  positions that a query sees, its own included; None is all before it
         """
         width = q.shape[-1]
         keys.view(-1, width).index_copy_(0, self.places, k.reshape(-1, width))
         values.view(-1, width).index_copy_(0, self.places, v.reshape(-1, width))
-        parts = [_attend_span(q, keys, values, span) for span in self.spans]
-        parts += [_attend_piece(q, keys, values, piece) for piece in self.pieces]
+        spans, pieces = self.spans, self.pieces
+        if window is not None:
+            spans = [self._near_span(span, window) for span in spans]
+            pieces = [self._near_piece(piece, window) for piece in pieces]
+        parts = [_attend_span(q, keys, values, span) for span in spans]
+        parts += [_attend_piece(q, keys, values, piece) for piece in pieces]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _near_span(self, span: _Span, window: int) -> _Span:
+        if span.longest <= window:
+            return span
+        seen = self._near(span.first, span.last, span.longest, window)
+        return span._replace(
+            hidden=torch.zeros(seen.shape, device=seen.device).masked_fill_(~seen, -torch.inf)[:, None]
+        )
+
+    def _near_piece(self, piece: _Piece, window: int) -> _Piece:
+        if piece.stored <= window:
+            return piece
+        return piece._replace(visible=self._near(piece.first, piece.last, piece.stored, window))
+
+    def _near(self, first: int, last: int, stored: int, window: int) -> Tensor:
+        """Which of the tokens stored in its slot each token of the pass sees, [last - first, stored]."""
+        places = torch.arange(stored, device=self.positions.device)
+        return is_near(self.positions[first:last, None], places, window)
 
 
 def _attend_span(q: Tensor, keys: Tensor, values: Tensor, span: _Span) -> Tensor:

@@ -20,8 +20,9 @@ from minimind.storage.config_json import EXPERT_FIELDS
 from minimind.storage.folder import MANIFEST, write_folder
 from minimind.storage.verify import read_json
 from minimind.text.tokenizer import Tokenizer
+from minimind.variants import VariantConfig
 
-__all__ = ["Exported", "ExportedFile", "require_same_model", "write_checkpoint_files", "write_export"]
+__all__ = ["Exported", "ExportedFile", "require_plain", "require_same_model", "write_checkpoint_files", "write_export"]
 
 # Room for tokenizer, template and JSON, beside the weights.
 SMALL_FILES_BYTES = 32 * 2**20
@@ -104,6 +105,15 @@ def require_same_model(
     ids = ids[:, : model.config.max_position_embeddings]
     ours, theirs = model(ids), other(ids)
     return float((theirs - ours).norm() / ours.norm().clamp_min(1e-30))
+
+
+def require_plain(config: ModelConfig, what: str) -> None:
+    """Errors: CheckpointError for a family that `what` is not written for"""
+    if isinstance(config, VariantConfig):
+        raise CheckpointError(
+            f"{what} is not written for a {config.model_type}; export it with --format hf, which that family's own "
+            "tools read"
+        )
 
 
 def _meaning(config: ModelConfig) -> dict[str, Any]:

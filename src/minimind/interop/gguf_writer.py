@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from minimind.errors import CheckpointError, install
-from minimind.interop.exported import Exported, require_same_model, write_export
+from minimind.interop.exported import Exported, require_plain, require_same_model, write_export
 from minimind.interop.gguf_tokenizer import ADDED, CONTROL, NORMAL, PATTERN_OF, UNUSED
 from minimind.interop.gguf_weights import (
     BLOCK_NAMES,
@@ -70,6 +70,7 @@ def export_gguf(out: Path, model: Transformer, tokenizer: Tokenizer, *, kind: Gg
 
 def gguf_architecture(config: ModelConfig) -> str:
     """The format's name for a shape. Errors: CheckpointError for a shape that has none"""
+    require_plain(config, "a GGUF file")
     scaling = config.rope_scaling or {}
     is_llama3, is_qwen2 = scaling.get("rope_type") == "llama3", config.attention_bias and not config.output_bias
     turns = scaling.get("low_freq_factor"), scaling.get("high_freq_factor")

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from minimind.errors import CheckpointError, ConfigError, install
-from minimind.interop.exported import Exported, write_checkpoint_files, write_export
+from minimind.interop.exported import Exported, require_plain, write_checkpoint_files, write_export
 from minimind.interop.onnx_graph import build_onnx
 from minimind.model import Attend, Transformer, attend_to_earlier
 from minimind.storage.tensor_files import write_json
@@ -49,6 +49,7 @@ def export_onnx(
     largest_file:  bytes of weights above which they get a file of their own
     Errors:        ConfigError without the packages; CheckpointError for a graph that says something else
     """
+    require_plain(model.config, "an ONNX graph")
     try:
         onnx, _ = (import_module(name) for name in ("onnx", "onnxruntime"))
     except ImportError:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from minimind.errors import CheckpointError
-from minimind.interop.exported import Exported, require_same_model, write_export
+from minimind.interop.exported import Exported, require_plain, require_same_model, write_export
 from minimind.interop.pth_file import PthFile
 from minimind.interop.upstream import UpstreamShape, load_upstream
 from minimind.model import ModelConfig, Transformer
@@ -99,6 +99,7 @@ def export_upstream_lora(out: Path, adapter: Path, *, dtype: UpstreamType = "flo
 
 
 def _require_upstream_shape(config: ModelConfig) -> None:
+    require_plain(config, "a .pth of MiniMind")
     refused = {
         "qk_norm off": not config.qk_norm,
         "attention_bias on": config.attention_bias,

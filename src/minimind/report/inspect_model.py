@@ -14,6 +14,7 @@ from minimind.storage.folder import MANIFEST, has_manifest
 from minimind.storage.verify import float_shapes, model_files, verify_folder
 from minimind.text.tokenizer import Tokenizer
 from minimind.training.state import FACTS, STATE, read_training_facts
+from minimind.variants import VariantConfig
 
 __all__ = ["inspect_model"]
 
@@ -60,6 +61,8 @@ def _inspect_weights(place: Path) -> Inspection:
 
 
 def _architecture(config: ModelConfig) -> str:
+    if isinstance(config, VariantConfig):
+        return f"dense, of the family {config.model_type}"
     family = "Qwen3" if config.qk_norm else "Qwen2" if config.attention_bias and not config.output_bias else "Llama"
     if not config.num_experts:
         return f"dense, {family}-shaped"

@@ -11,9 +11,10 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from minimind.errors import CheckpointError
 from minimind.lora import MAX_ALPHA, MAX_RANK, TARGETS, LoraConfig
 from minimind.storage.config_json import ARCHITECTURES, EXPERT_FIELDS
+from minimind.storage.config_reader import LARGEST_COUNT, Reader
+from minimind.storage.families import FAMILIES
 
 __all__ = ["lora_from_json", "shape_from_json", "text_of"]
 
@@ -28,7 +29,6 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "mlp_bias": (False,),
     "mlp_only_layers": ([],),
     "partial_rotary_factor": (1,),
-    "pretraining_tp": (1,),
     "pruned_heads": ({},),
     "rope_interleaved": (False,),
     "tie_encoder_decoder": (False,),
@@ -40,7 +40,7 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
 SILENT = (
     "architectures bos_token_id chunk_size_feed_forward dtype eos_token_id finetuning_task gradient_checkpointing "
     "id2label initializer_range is_llama_config keys_to_ignore_at_inference label2id max_window_layers model_type "
-    "output_attentions output_hidden_states output_router_logits pad_token_id problem_type return_dict "
+    "output_attentions output_hidden_states output_router_logits pad_token_id pretraining_tp problem_type return_dict "
     "router_aux_loss_coef sep_token_id sliding_window task_specific_params tokenizer_class torch_dtype torchscript "
     "transformers.js_config use_bfloat16 use_cache "
     "model_max_length padding padding_side prefix truncation truncation_side "
@@ -69,9 +69,6 @@ SCALING_FIELDS = {
 }
 NEUTRAL_SCALING = {"partial_rotary_factor": 1, "truncate": True}
 SILENT_SCALING = {"rope_type", "type", "rope_theta", "attn_factor", "finetuned"}
-# No real model comes near these; a hostile file must be refused before it costs memory or time.
-LARGEST_SIZE = 2**24
-LARGEST_COUNT = 4096
 
 # Fields of an adapter that do not change what is computed: names, versions, how A and B were drawn, what is off.
 SILENT_LORA = (
@@ -85,8 +82,11 @@ PLAIN_STARTS = (None, True, False, "gaussian", "orthogonal", "eva")
 
 def shape_from_json(values: Mapping[str, Any], where: str | Path) -> dict[str, Any]:
     """The fields of `ModelConfig` that a config.json describes; CheckpointError names the field it refuses."""
-    read = _Reader(values, where)
+    read = Reader(values, where)
     kind = read.choice("model_type", ARCHITECTURES)
+    family = FAMILIES.get(kind)
+    if family is not None:
+        read = Reader({**family.defaults, **values}, where)
     _refuse_other_parts(read, kind)
     heads, width = read.size("num_attention_heads"), read.size("hidden_size")
     has_bias = kind == "qwen2" or read.switch("attention_bias")
@@ -106,7 +106,7 @@ def shape_from_json(values: Mapping[str, Any], where: str | Path) -> dict[str, A
         # The field is ours; to transformers a bias is one behind o_proj, too, but for Qwen2's.
         "output_bias": has_bias and kind != "qwen2" and read.switch("output_bias", default=True),
         "qk_norm": kind in ("qwen3", "qwen3_moe"),
-        **_rotary(read),
+        **_rotary(read, 1e4 if family is None else family.rope_theta),
     }
     if kind == "qwen3_moe":
         alias = "num_experts" if "num_experts" in values else "num_local_experts"
@@ -116,7 +116,7 @@ def shape_from_json(values: Mapping[str, Any], where: str | Path) -> dict[str, A
             "moe_intermediate_size": read.size("moe_intermediate_size"),
             "norm_topk_prob": read.switch("norm_topk_prob"),
         }
-    return shape
+    return shape if family is None else shape | family.read(read)
 
 
 def lora_from_json(values: Mapping[str, Any], where: Path, layers: Collection[str]) -> LoraConfig:
@@ -124,7 +124,7 @@ def lora_from_json(values: Mapping[str, Any], where: Path, layers: Collection[st
 
     layers:  those that the weights are named after, by the last part of their names; a pattern is never run
     """
-    read = _Reader(values, where)
+    read = Reader(values, where)
     known = {*SILENT_LORA.split(), *UNDERSTOOD_LORA.split()}
     for name, value in values.items():
         if name not in known and value not in (None, False, [], {}):
@@ -154,11 +154,11 @@ def lora_from_json(values: Mapping[str, Any], where: Path, layers: Collection[st
 def text_of(values: Mapping[str, Any], name: str, where: Path) -> str | None:
     """A field that is text or not there. Errors: CheckpointError"""
     if not isinstance(values.get(name), str | None):
-        raise _Reader(values, where).error(name, "text")
+        raise Reader(values, where).error(name, "text")
     return values.get(name)
 
 
-def _refuse_other_parts(read: "_Reader", kind: str) -> None:
+def _refuse_other_parts(read: Reader, kind: str) -> None:
     """Refuse a file that describes a part this model does not have."""
     if read.values.get("architectures") not in (None, [], [ARCHITECTURES[kind]]):
         raise read.error("architectures", f"[{ARCHITECTURES[kind]!r}]")
@@ -169,25 +169,26 @@ def _refuse_other_parts(read: "_Reader", kind: str) -> None:
         if read.values.get(name) is not None and read.values[name] not in allowed:
             raise read.error(name, repr(allowed[0]))
     known = {*SHAPE_FIELDS.split(), *NEUTRAL, *SILENT.split(), *(EXPERT_FIELDS if kind == "qwen3_moe" else ())}
+    known |= {*FAMILIES[kind].fields} if kind in FAMILIES else set()
     for name in sorted(name for name, value in read.values.items() if value is not None and name not in known):
         if not name.startswith(SILENT_STARTS) and not name.endswith(SILENT_END):
             raise read.error(name, "no such field, because this model has no part that it could describe")
 
 
-def _rotary(read: "_Reader") -> dict[str, Any]:
+def _rotary(read: Reader, default: float) -> dict[str, Any]:
     """rope_theta and rope_scaling, which version 4 writes side by side and version 5 inside `rope_parameters`."""
     parameters, scaling = read.table("rope_parameters"), read.table("rope_scaling")
     tables = [table for table in (parameters, scaling) if table]
-    thetas = {table.number("rope_theta", 1e4) for table in (parameters, read) if "rope_theta" in table.values}
+    thetas = {table.number("rope_theta", default) for table in (parameters, read) if "rope_theta" in table.values}
     if len(thetas) > 1:
         raise read.error("rope_theta", f"{parameters.values['rope_theta']}, as in rope_parameters")
     found = [_scaling(table) for table in tables]
     if len(found) == 2 and found[0] != found[1]:
         raise read.error("rope_scaling", f"{found[0]}, as in rope_parameters")
-    return {"rope_theta": thetas.pop() if thetas else 1e4, "rope_scaling": found[0] if found else None}
+    return {"rope_theta": thetas.pop() if thetas else default, "rope_scaling": found[0] if found else None}
 
 
-def _scaling(table: "_Reader") -> dict[str, Any] | None:
+def _scaling(table: Reader) -> dict[str, Any] | None:
     """None for plain positions, or the settings of a scaling, as transformers understands them."""
     alias = "rope_type" if "rope_type" in table.values else "type"
     kind = table.choice(alias, SCALING_FIELDS) if alias in table.values else "default"
@@ -211,53 +212,3 @@ def _scaling(table: "_Reader") -> dict[str, Any] | None:
         over, under = (0.1 * part * math.log(max(scaling["factor"], 1)) + 1 for part in parts)
         scaling.setdefault("attention_factor", over / under)
     return scaling
-
-
-class _Reader:
-    """Reads fields of the right type and size, and words the error for the others."""
-
-    def __init__(self, values: Mapping[str, Any], where: str | Path) -> None:
-        self.values = values
-        self.where = where
-
-    def __bool__(self) -> bool:
-        return bool(self.values)
-
-    def error(self, name: str, expected: str) -> CheckpointError:
-        value = "missing" if self.values.get(name) is None else f"{self.values[name]!r:.80}"
-        return CheckpointError(f"{self.where}: {name} is {value}; expected {expected}")
-
-    def choice(self, name: str, allowed: Collection[str]) -> str:
-        value = self.values.get(name)
-        if not isinstance(value, str) or value not in allowed:
-            raise self.error(name, f"one of {', '.join(allowed)}")
-        return value
-
-    def size(self, name: str, default: int | None = None, *, largest: int = LARGEST_SIZE) -> int:
-        value = self.values.get(name)
-        value = default if value is None else value
-        if type(value) is not int or not 1 <= value <= largest:
-            raise self.error(name, f"a whole number from 1 to {largest:,}")
-        return value
-
-    def number(self, name: str, default: float | None = None, *, largest: float = 1e30) -> float:
-        value = self.values.get(name)
-        value = default if value is None else value
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= largest:
-            raise self.error(
-                name, f"a number above 0, at most {largest:,.0f}" if largest < 1e30 else "a number above 0"
-            )
-        return float(value)
-
-    def switch(self, name: str, *, default: bool = False) -> bool:
-        value = self.values.get(name)
-        if not isinstance(value, bool | None):
-            raise self.error(name, "true or false")
-        return default if value is None else value
-
-    def table(self, name: str) -> "_Reader":
-        """The fields of an object inside; none when it is absent."""
-        value = self.values.get(name)
-        if value is not None and not isinstance(value, dict):
-            raise self.error(name, "an object")
-        return _Reader(value or {}, f"{self.where}: {name}")

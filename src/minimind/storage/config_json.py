@@ -1,7 +1,7 @@
 """The fields of `ModelConfig` as a Hugging Face folder's config.json has them.
 
-Four published architectures are this model with switches set: Qwen3, Qwen3-MoE, Llama and Qwen2. `config_check.py`
-reads such a file, from here or from anywhere.
+Four published architectures are this model with switches set: Qwen3, Qwen3-MoE, Llama and Qwen2; `families.py` has the
+others. `config_check.py` reads such a file, from here or from anywhere.
 """
 
 from collections.abc import Mapping
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from minimind.errors import CheckpointError
+from minimind.storage.families import FAMILIES, FAMILY_FIELDS
 
 __all__ = ["ARCHITECTURES", "EXPERT_FIELDS", "json_from_shape"]
 
@@ -17,6 +18,7 @@ ARCHITECTURES = {
     "qwen3_moe": "Qwen3MoeForCausalLM",
     "llama": "LlamaForCausalLM",
     "qwen2": "Qwen2ForCausalLM",
+    **{kind: family.architecture for kind, family in FAMILIES.items()},
 }
 EXPERT_FIELDS = ("num_experts", "num_local_experts", "num_experts_per_tok", "moe_intermediate_size", "norm_topk_prob")
 
@@ -33,8 +35,8 @@ def json_from_shape(shape: Mapping[str, Any], where: str | Path) -> dict[str, An
     if shape["output_bias"] and not shape["attention_bias"]:
         raise CheckpointError(f"{where}: output_bias with attention_bias off; expected both on, as Llama has them")
     plain_kind = "qwen2" if shape["attention_bias"] and not shape["output_bias"] else "llama"
-    kind = ("qwen3_moe" if has_experts else "qwen3") if has_norm else plain_kind
-    left_out = {"qk_norm", "rope_scaling", *(() if has_experts else EXPERT_FIELDS)}
+    kind = shape.get("model_type") or (("qwen3_moe" if has_experts else "qwen3") if has_norm else plain_kind)
+    left_out = {"qk_norm", "rope_scaling", *(() if has_experts else EXPERT_FIELDS), *FAMILY_FIELDS}
     experts = {"decoder_sparse_step": 1, "mlp_only_layers": []} if has_experts else {}
     scaling = shape["rope_scaling"] or {"rope_type": "default"}
     return {
@@ -52,4 +54,5 @@ def json_from_shape(shape: Mapping[str, Any], where: str | Path) -> dict[str, An
         "dtype": "float32",
         "torch_dtype": "float32",
         "use_cache": True,
+        **(FAMILIES[kind].write(shape) if kind in FAMILIES else {}),
     }

@@ -18,6 +18,7 @@ from torch import Tensor
 from minimind.errors import CheckpointError
 from minimind.model import ModelConfig, Transformer
 from minimind.storage.config_check import shape_from_json
+from minimind.storage.families import model_config
 from minimind.storage.folder import MANIFEST, digest_of, has_manifest, render_manifest
 from minimind.storage.tensor_files import INDEX, WEIGHTS, disk_name, zero_biases
 
@@ -176,7 +177,7 @@ def first_of(names: list[str], limit: int = 5) -> str:
 def _read_config(folder: Path) -> ModelConfig:
     path = folder / "config.json"
     try:
-        return ModelConfig(**shape_from_json(read_json(path), path))
+        return model_config(shape_from_json(read_json(path), path))
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from None
 

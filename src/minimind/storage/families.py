@@ -1,0 +1,101 @@
+"""Published families beyond Qwen's and Llama's, a row each: what their config.json says, and what is written into it.
+
+A row names what `VariantConfig` has for the family. `config_check.py` reads the fields that all share.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import Any, NamedTuple
+
+from minimind.model import ModelConfig
+from minimind.storage.config_reader import LARGEST_COUNT, Reader
+from minimind.variants import VariantConfig
+
+__all__ = ["FAMILIES", "FAMILY_FIELDS", "Family", "model_config"]
+
+FAMILY_FIELDS = tuple(
+    field.name for field in fields(VariantConfig) if field.name not in {field.name for field in fields(ModelConfig)}
+)
+
+
+class Family(NamedTuple):
+    """What one family's config.json has beside the fields that all share.
+
+    architecture:  transformers' class
+    fields:        those that are read here
+    rope_theta:    transformers' value where a file leaves it out
+    defaults:      the same for other fields, when they are not the common ones
+    read:          those fields -> fields of the configuration; nothing when the model is a plain one
+    write:         the configuration's fields -> those fields
+    """
+
+    architecture: str
+    fields: tuple[str, ...]
+    rope_theta: float
+    defaults: Mapping[str, Any]
+    read: Callable[[Reader], dict[str, Any]]
+    write: Callable[[Mapping[str, Any]], dict[str, Any]]
+
+
+def model_config(shape: Mapping[str, Any]) -> ModelConfig:
+    """Errors: ValueError"""
+    return VariantConfig(**shape) if "model_type" in shape else ModelConfig(**shape)
+
+
+def _read_window(read: Reader) -> dict[str, Any]:
+    """A window as wide as the context leaves out nothing, and the rest of a Mistral is a Llama."""
+    if read.switch("attention_bias"):
+        raise read.error("attention_bias", "false in a mistral")
+    window = None if read.values.get("sliding_window") is None else read.size("sliding_window")
+    if window is None or window >= read.size("max_position_embeddings"):
+        return {}
+    return {"model_type": "mistral", "sliding_window": window}
+
+
+def _read_unturned(read: Reader) -> dict[str, Any]:
+    """no_rope_layers, or each so many'th layer."""
+    count = read.size("num_hidden_layers", largest=LARGEST_COUNT)
+    turned = read.values.get("no_rope_layers")
+    if turned is None:
+        interval = read.size("no_rope_layer_interval")
+        turned = [int((index + 1) % interval != 0) for index in range(count)]
+    if not isinstance(turned, list) or len(turned) < count or any(type(one) is not int for one in turned):
+        raise read.error("no_rope_layers", f"a list with a 0 or 1 for each of {count} layers")
+    if not {*turned} <= {0, 1}:
+        raise read.error("no_rope_layers", "0 and 1 alone")
+    return {"model_type": "smollm3", "no_rope_layers": tuple(turned[:count])}
+
+
+MULTIPLIERS = ("embedding_multiplier", "attention_multiplier", "residual_multiplier", "logits_scaling")
+
+
+def _read_multipliers(read: Reader) -> dict[str, Any]:
+    return {"model_type": "granite", **{name: read.number(name, 1.0) for name in MULTIPLIERS}}
+
+
+FAMILIES = {
+    "mistral": Family(
+        "MistralForCausalLM",
+        ("sliding_window",),
+        1e4,
+        {"sliding_window": 4096, "num_key_value_heads": 8},
+        _read_window,
+        lambda shape: {"sliding_window": shape["sliding_window"]},
+    ),
+    "smollm3": Family(
+        "SmolLM3ForCausalLM",
+        ("no_rope_layers", "no_rope_layer_interval"),
+        2e6,
+        {"no_rope_layer_interval": 4, "num_key_value_heads": 4, "tie_word_embeddings": True},
+        _read_unturned,
+        lambda shape: {"no_rope_layers": [*shape["no_rope_layers"]]},
+    ),
+    "granite": Family(
+        "GraniteForCausalLM",
+        MULTIPLIERS,
+        1e4,
+        {},
+        _read_multipliers,
+        lambda shape: {name: shape[name] for name in MULTIPLIERS},
+    ),
+}

@@ -1,0 +1,147 @@
+"""What other published families do differently: the second chapter of the model, read after `model.py`.
+
+`model.py` is Qwen3's shape, with switches for Llama's and Qwen2's. A family that departs further is a `VariantConfig`,
+which puts its own parts in: Mistral looks back no further than a window, SmolLM3 turns the vectors of some layers not
+at all, Granite scales what flows. Fields and parameters have Hugging Face's names here, too. What a config.json says of
+a family is read by `storage/families.py`; what is neither here nor there is refused by name.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+from minimind.model import (
+    Attend,
+    Attention,
+    Block,
+    ModelConfig,
+    RMSNorm,
+    Transformer,
+    WithinDocuments,
+    attend_to_earlier,
+    rotate,
+)
+
+__all__ = ["Near", "ScaledEmbedding", "ScaledNorm", "VariantAttention", "VariantBlock", "VariantConfig", "is_near"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VariantConfig(ModelConfig):
+    """The shape of a model of another family. A default leaves the part as `model.py` has it."""
+
+    model_type: Annotated[str, "the family, by the name that its config.json has"]
+    sliding_window: Annotated[int | None, "positions that a query sees, its own included"] = None
+    no_rope_layers: Annotated[
+        tuple[int, ...], "for each layer 1, or 0 where nothing is turned; empty is 1 for all"
+    ] = ()
+    embedding_multiplier: Annotated[float, "times what an id becomes"] = 1.0
+    attention_multiplier: Annotated[float | None, "times q·k, in place of 1 / √K"] = None
+    residual_multiplier: Annotated[float, "times what a part adds to the stream"] = 1.0
+    logits_scaling: Annotated[float, "what logits are divided by"] = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.num_experts:
+            raise ValueError(f"num_experts is {self.num_experts}; expected 0 in a {self.model_type}")
+        if self.sliding_window is not None and self.sliding_window < 1:
+            raise ValueError(f"sliding_window is {self.sliding_window}; expected at least 1")
+        if self.no_rope_layers and len(self.no_rope_layers) < self.num_hidden_layers:
+            raise ValueError(f"no_rope_layers has {len(self.no_rope_layers)} items; expected {self.num_hidden_layers}")
+
+    def vary(self, model: Transformer) -> None:
+        model.layers = nn.ModuleList(VariantBlock(self, index) for index in range(self.num_hidden_layers))
+        if self.embedding_multiplier != 1:
+            model.embed_tokens = ScaledEmbedding(self)
+        if self.logits_scaling != 1:
+            model.norm = ScaledNorm(self)
+
+
+class ScaledEmbedding(nn.Embedding):
+    """Ids -> vectors that are longer than the ones that logits are compared with."""
+
+    def __init__(self, config: VariantConfig) -> None:
+        super().__init__(config.vocab_size, config.hidden_size)
+        self.multiplier = config.embedding_multiplier
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input) * self.multiplier
+
+
+class ScaledNorm(RMSNorm):
+    """The last norm. Logits are linear in what it gives, so theirs is the place to divide them all."""
+
+    def __init__(self, config: VariantConfig) -> None:
+        super().__init__(config.hidden_size, config.rms_norm_eps)
+        self.divisor = config.logits_scaling
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) / self.divisor
+
+
+class VariantBlock(Block):
+    """A block whose parts may add less than they gave."""
+
+    def __init__(self, config: VariantConfig, index: int) -> None:
+        super().__init__(config)
+        self.self_attn = VariantAttention(config, index)
+        self.residual_multiplier = config.residual_multiplier
+
+    def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], attend: Attend) -> tuple[Tensor, None]:
+        x = x + self.self_attn(self.input_layernorm(x), rotation, attend) * self.residual_multiplier
+        return x + self.mlp(self.post_attention_layernorm(x)) * self.residual_multiplier, None
+
+
+class VariantAttention(Attention):
+    """Attention that may look back no further than a window, leave queries and keys unturned, or scale otherwise."""
+
+    def __init__(self, config: VariantConfig, index: int) -> None:
+        super().__init__(config)
+        self.window = config.sliding_window
+        self.is_turned = not config.no_rope_layers or bool(config.no_rope_layers[index])
+        # Attention itself divides by √K.
+        multiplier = config.attention_multiplier
+        self.query_scale = None if multiplier is None else multiplier * config.head_dim**0.5
+
+    def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], attend: Attend) -> Tensor:
+        heads = (*x.shape[:2], -1, self.head_dim)
+        q = self.q_norm(self.q_proj(x).view(heads))  # [B, T, H, K]
+        k = self.k_norm(self.k_proj(x).view(heads))  # [B, T, G, K]
+        v = self.v_proj(x).view(heads)  # [B, T, G, K]
+        if self.is_turned:
+            q, k = rotate(q, rotation), rotate(k, rotation)
+        if self.query_scale is not None:
+            q = q * self.query_scale
+        y = attend(q, k, v) if self.window is None else _attend_near(attend, q, k, v, self.window)
+        return self.o_proj(y.flatten(2))
+
+
+class Near(Protocol):
+    """What a cache gives as its way to attend: it knows how far the stored tokens are away."""
+
+    def near(self, q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor: ...
+
+
+def is_near(queries: Tensor, keys: Tensor, window: int) -> Tensor:
+    """Which keys each query sees, True where it does: itself and window - 1 before. Positions [..., T, 1], [S]."""
+    return (keys <= queries) & (keys > queries - window)
+
+
+def _attend_near(attend: Attend, q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
+    """The same as `attend`, but that what is further away is not seen."""
+    if attend is attend_to_earlier:
+        return _attend_near_in_row(q, k, v, window)
+    if not isinstance(attend, WithinDocuments):
+        return cast(Near, attend).near(q, k, v, window)
+    if max(attend.lengths) <= window:
+        return attend(q, k, v)
+    parts = zip(*(x.flatten(0, 1).unsqueeze(0).split(attend.lengths, dim=1) for x in (q, k, v)), strict=True)
+    return torch.cat([_attend_near_in_row(*part, window) for part in parts], dim=1).view(q.shape)
+
+
+def _attend_near_in_row(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
+    if q.shape[1] <= window:
+        return attend_to_earlier(q, k, v)
+    places = torch.arange(q.shape[1], device=q.device)
+    return attend_to_earlier(q, k, v, is_near(places[:, None], places, window)[None, None])
