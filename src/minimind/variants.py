@@ -137,7 +137,7 @@ def _attend_near(attend: Attend, q: Tensor, k: Tensor, v: Tensor, window: int) -
     if max(attend.lengths) <= window:
         return attend(q, k, v)
     parts = zip(*(x.flatten(0, 1).unsqueeze(0).split(attend.lengths, dim=1) for x in (q, k, v)), strict=True)
-    return torch.cat([_attend_near_in_row(*part, window) for part in parts], dim=1).view(q.shape)
+    return torch.cat([_attend_near_in_row(*part, window=window) for part in parts], dim=1).view(q.shape)
 
 
 def _attend_near_in_row(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
