@@ -43,7 +43,7 @@ BOOK = {
     "training/trainer": "training/distributed training/gradient_norm training/schedule training/settings "
     "training/step_sums",
     "training/fit": "storage/run terminal/progress training/device training/distributed training/job training/opening "
-    "training/running_job training/stop_signal",
+    "training/rising_loss training/running_job training/stop_signal",
     "training/optimizer": "training/distributed training/settings",
     "objectives/next_token": "",
     "objectives/cross_entropy": "",

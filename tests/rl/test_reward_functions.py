@@ -54,6 +54,19 @@ def test_a_function_that_cannot_be_had_says_why(folder: Path) -> None:
             import_reward(name)
 
 
+def test_a_function_of_other_arguments_is_refused_at_the_start(folder: Path) -> None:
+    (folder / "other_of_mine.py").write_text(
+        "def trl(completions, answer): return [1.0]\ndef none(): return 1.0\ndef more(outcome, scale=2): return scale\n"
+    )
+    with pytest.raises(
+        ConfigError, match=r"is trl\(completions, answer\); expected a function of one argument, the Outc"
+    ):
+        import_reward("other_of_mine:trl")
+    with pytest.raises(ConfigError, match=r"is none\(\); expected"):
+        import_reward("other_of_mine:none")
+    assert import_reward("other_of_mine:more")(OUTCOME) == 2
+
+
 class Endpoint(BaseHTTPRequestHandler):
     """Replies what the last part of the address asks for."""
 

@@ -251,11 +251,50 @@ def test_a_signal_during_the_last_step_lets_the_run_finish(tmp_path: Path) -> No
     assert saved(tmp_path / "run") == [TOTAL] and RunReader(tmp_path / "run").finished() is not None
 
 
+def test_a_checkpoint_is_due_by_the_clock_too_and_changes_nothing(tmp_path: Path, whole: Path) -> None:
+    fit(make_job(tmp_path / "run", checkpoint_minutes=1e-9, keep_checkpoints=9))
+    assert [path.name for path in RunReader(tmp_path / "run").checkpoint_folders()] == [
+        f"step-{step:06d}" for step in range(1, TOTAL + 1)
+    ]
+    assert outcome(tmp_path / "run") == outcome(whole)
+
+
+def test_a_warm_up_longer_than_the_run_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fit(make_job(tmp_path / "long", steps=2, warmup_steps=2))
+    assert "warning: the warm-up of 2 steps is longer than the run" in capsys.readouterr().err
+    fit(make_job(tmp_path / "short", steps=2, warmup_steps=1))
+    assert "warning" not in capsys.readouterr().err
+
+
+def test_a_loss_that_runs_away_is_told_once_and_the_end_says_where_the_model_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit(make_job(tmp_path / "run", muon_lr=1e4, lr=1e4, embedding_lr=1e4, warmup_steps=0, clip=1e9))
+    told = capsys.readouterr().err
+    assert told.count("more than a hundred times the") == 1
+    assert f"the model is in {tmp_path / 'run'}; talk with it: minimind chat {tmp_path / 'run'}; look at" in told
+
+
+def test_a_start_that_fails_leaves_no_run_behind(tmp_path: Path) -> None:
+    with pytest.raises(KeyError):
+        fit(replace(make_job(tmp_path / "run"), objective=failing(KeyError("gone"), at=1)))
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_does_not_fit_into_memory_is_refused_before_the_first_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("minimind.training.room.available_bytes", lambda device: 100_000)
+    with pytest.raises(TrainingError, match="GB more memory and"):
+        fit(make_job(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_stop_at_another_rank_is_a_stop_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`update` tells of a stop that any rank asked for; this one received no signal itself."""
     update = Trainer.update
 
-    def told(self: Trainer, stop: bool = False) -> Update:
+    def told(self: Trainer, stop: bool = False, save: bool = False) -> Update:
         return update(self, stop=self.step == 2)
 
     monkeypatch.setattr(Trainer, "update", told)

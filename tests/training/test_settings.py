@@ -16,6 +16,7 @@ FLOATS = ["epochs", "muon_lr", "lr", "embedding_lr", "weight_decay", "beta1", "b
 FLOATS += ["final_scale", "router_coefficient"]
 # What may differ when a run goes on: speed, memory, cadence. All else changes the numbers.
 FREE = {"accumulate", "recompute", "device", "log_every", "valid_every", "checkpoint_every", "keep_checkpoints"}
+FREE |= {"checkpoint_minutes"}
 
 
 def test_every_option_has_a_description() -> None:

@@ -136,6 +136,7 @@ class PackedRows(EpochSource):
                 "raise the first or lower the second"
             )
         self.documents, self.context, self.batch_tokens = documents, context, batch_tokens
+        self.item_tokens = context
         self.rows = plan_rows(documents.lengths, context, seed)
         if not self.rows:
             raise DataError("the data has no document of at least two tokens; nothing can be predicted from it")

@@ -4,6 +4,7 @@ Whatever goes wrong in them is an exception here; `rewards.py` turns it into a d
 """
 
 import importlib
+import inspect
 import json
 import sys
 from collections.abc import Callable
@@ -44,7 +45,24 @@ def import_reward(name: str) -> Callable[[Outcome], float]:
         file = getattr(module, "__file__", None) or module_name
         found = "is not there" if function is None else f"is a {type(function).__name__}, not a function"
         raise ConfigError(f"the reward {name!r}: {function_name} {found} in {file}")
+    _require_one_argument(name, function)
     return function
+
+
+def _require_one_argument(name: str, function: Callable[..., object]) -> None:
+    """Rewards of other programs take lists of completions: better told now than by the first answer."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        # What is written in C may not tell.
+        return
+    try:
+        signature.bind(None)
+    except TypeError as error:
+        raise ConfigError(
+            f"the reward {name!r} is {name.partition(':')[2]}{signature}; expected a function of one argument, the "
+            "Outcome: outcome.answer.content is the text, outcome.prompt.gt what is right"
+        ) from error
 
 
 def http_reward(url: str, timeout_seconds: float) -> Callable[[Outcome], float]:

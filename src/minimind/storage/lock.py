@@ -6,6 +6,7 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import TextIO
 
 from minimind.errors import RunError
 
@@ -18,8 +19,8 @@ _STALE_SECONDS = 60
 class Lock:
     """One writer per folder: flock where the file system has it, else a heartbeat younger than a minute.
 
-    The kernel drops a flock with its process, so the lock of a killed run is free at once. The file is never deleted:
-    a starter that had opened the old file would then hold a lock nobody else sees.
+    The kernel drops a flock with its process, so the lock of a killed run is free at once. A run that never began takes
+    the file with it: a starter that had opened it would hold a lock nobody else sees, and is told.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -34,6 +35,9 @@ class Lock:
         except OSError:
             # A file system without flock.
             held = bool(self._owner()) and age < _STALE_SECONDS
+        if not held and not _is_there(self._file, folder / "lock"):
+            self._file.close()
+            raise RunError(f"{folder}: removed this moment by a start that failed; give the command again")
         if held:
             owner = self._owner(patience_seconds=1.0)
             self._file.close()
@@ -68,3 +72,10 @@ class Lock:
             self._stop.set()
             self._file.truncate(0)
             self._file.close()
+
+
+def _is_there(file: TextIO, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False

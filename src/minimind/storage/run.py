@@ -20,6 +20,7 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -189,8 +190,18 @@ class Run(RunReader):
     def __enter__(self) -> "Run":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
+        # What failed before its first update, as by a wrong option, must not look like a run to go on with.
+        if kind is not None and not self.resumed and not _has_begun(self.folder):
+            self._take_back()
         self.close()
+
+    def _take_back(self) -> None:
+        """Remove what `create` wrote; the folder, too, unless more lies in it, such as data that were prepared."""
+        for name in ("config.json", "recipe.toml", "environment.json", "metrics.jsonl", "samples.jsonl", "lock"):
+            (self.folder / name).unlink(missing_ok=True)
+        with suppress(OSError):
+            self.folder.rmdir()
 
 
 def find_runs(folder: Path | str) -> list[Path]:

@@ -23,9 +23,12 @@ class EpochSource(ABC):
     items_per_step:  of all ranks together; the last step of an epoch takes what is left
     accumulate:      micro-batches that each rank cuts its items into
     stream:          tells apart the orders of sources that share a seed
+    item_tokens:     positions of an item in memory; 0 where they differ
     steps_per_epoch: what an epoch comes to in updates
     timings:         seconds of the last step by what they went into, for reports; empty where nothing takes long
     """
+
+    item_tokens = 0
 
     def __init__(
         self,

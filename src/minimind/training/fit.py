@@ -16,6 +16,7 @@ from minimind.training.device import reuse_freed_memory
 from minimind.training.distributed import World, join, leave
 from minimind.training.job import TrainingJob
 from minimind.training.opening import open_job
+from minimind.training.rising_loss import RisingLoss
 from minimind.training.running_job import RunningJob, is_validated
 from minimind.training.stop_signal import StopSignal
 
@@ -49,6 +50,8 @@ def fit(job: TrainingJob) -> None:
             _introduce(running, progress)
             _train(running, progress)
             running.finish()
+            if world.is_main:
+                progress.note(_where_next(job))
     except RuntimeError as error:
         # A GPU's OutOfMemoryError is one; torch has no class of its own for a CPU that is out of memory.
         if not (isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)):
@@ -73,12 +76,13 @@ def _train(running: RunningJob, progress: TrainingProgress) -> None:
         row = running.validate()
         progress.update(trainer.step, row)
         running.log(row)
-    saved = trainer.step
+    saved, saved_at, rising = trainer.step, time.monotonic(), RisingLoss()
     with StopSignal() as signals:
         while trainer.step < trainer.total_steps:
             began = time.monotonic()
             try:
-                update = trainer.update(stop=signals.received is not None)
+                is_late = bool(train.checkpoint_minutes) and began - saved_at > 60 * train.checkpoint_minutes
+                update = trainer.update(stop=signals.received is not None, save=is_late)
                 row = running.row_of(update, time.monotonic() - began)
                 if due(train.valid_every):
                     row |= running.validate()
@@ -89,6 +93,8 @@ def _train(running: RunningJob, progress: TrainingProgress) -> None:
                     running.save()
                 raise
             progress.update(trainer.step, row)
+            if told := rising.seen(update.loss):
+                progress.note(f"warning: step {trainer.step}: {told}")
             if due(train.log_every) or is_validated(row):
                 running.log(row)
             if update.skipped >= MAX_SKIPPED:
@@ -97,9 +103,9 @@ def _train(running: RunningJob, progress: TrainingProgress) -> None:
                     f"step {trainer.step}: loss or gradient was not finite {MAX_SKIPPED} times in a row; no weight was "
                     f"changed by them, the last batch is in {place}; lower the learning rates, or look at that batch"
                 )
-            if due(train.checkpoint_every) or update.stop:
+            if due(train.checkpoint_every) or update.stop or update.save:
                 running.save()
-                saved = trainer.step
+                saved, saved_at = trainer.step, time.monotonic()
             if update.stop and trainer.step < trainer.total_steps:
                 progress.note(f"stopped at step {saved}; the checkpoint is whole, the same command goes on from it")
                 raise SystemExit(signals.exit_code)
@@ -118,6 +124,15 @@ def _open_folder(job: TrainingJob, world: World, stack: ExitStack) -> Run | None
     return run
 
 
+def _where_next(job: TrainingJob) -> str:
+    """What a beginner wants to know when a run is over."""
+    talk = f"minimind {'generate' if job.name in ('pretrain', 'distill') else 'chat'} {job.folder}"
+    return (
+        f"the model is in {job.folder}; talk with it: {talk}{' --prompt TEXT' * talk.startswith('minimind gen')}; "
+        f"look at the run: minimind report {job.folder}"
+    )
+
+
 def _introduce(running: RunningJob, progress: TrainingProgress) -> None:
     """Say what is about to happen, and what a beginner might not expect of it."""
     job, trainer, placement = running.job, running.trainer, running.placement
@@ -128,6 +143,11 @@ def _introduce(running: RunningJob, progress: TrainingProgress) -> None:
     )
     if job.trained.base and job.train.optimizer == "adamw" and job.train.lr < SLOW_ADAPTER_LR:
         progress.note(f"an adapter learns little at a train.lr of {job.train.lr:g}; 10 to 20 times that is usual")
+    if trainer.step < trainer.total_steps <= (job.train.warmup_steps or 0):
+        progress.note(
+            f"warning: the warm-up of {job.train.warmup_steps} steps is longer than the run, whose rates never reach "
+            "their peak; lower train.warmup_steps, or leave it out"
+        )
     if running.validation is None:
         progress.note("nothing is held out, so no figure will tell learning from memorising")
     if trainer.step == trainer.total_steps:

@@ -17,6 +17,7 @@ from minimind.training.device import fastest_dtype
 from minimind.training.distributed import World
 from minimind.training.job import Placement, TrainingJob
 from minimind.training.optimizer import optimizers_for
+from minimind.training.room import require_room
 from minimind.training.running_job import RunningJob
 from minimind.training.state import STATE, load_training_state, read_training_facts
 from minimind.training.trainer import Trainer
@@ -28,7 +29,7 @@ def open_job(job: TrainingJob, world: World, run: Run | None) -> RunningJob:
     """Decide what the job left open, and load what a checkpoint of it has; all ranks come here together.
 
     run:    on rank 0
-    Errors: CheckpointError, RunError, ConfigError, DataError
+    Errors: CheckpointError, RunError, ConfigError, DataError, TrainingError where memory is too small
     """
     job.trained.model.recompute_blocks = job.train.recompute
     module = (job.module or job.trained.model).to(world.device)
@@ -54,7 +55,7 @@ def open_job(job: TrainingJob, world: World, run: Run | None) -> RunningJob:
     )
     if run is not None:
         run.rewind(trainer.step if checkpoint else None)
-    return RunningJob(
+    running = RunningJob(
         job=job,
         placement=placement,
         run=run,
@@ -64,6 +65,8 @@ def open_job(job: TrainingJob, world: World, run: Run | None) -> RunningJob:
         validation=job.validation(placement) if job.validation is not None else None,
         began=time.monotonic() - facts.get("seconds", 0.0),
     )
+    require_room(running)
+    return running
 
 
 def _load_weights(job: TrainingJob, world: World) -> Path | None:

@@ -41,6 +41,9 @@ class UpdateConfig(Config):
     log_every: int = option(10, "steps between rows of metrics.jsonl", kind="free", ge=1)
     valid_every: int = option(250, "steps between validations", kind="free", ge=1)
     checkpoint_every: int = option(1000, "steps between checkpoints", kind="free", ge=1)
+    checkpoint_minutes: float = option(
+        10.0, "minutes after which a checkpoint is due, too; 0 is never", kind="free", ge=0
+    )
     keep_checkpoints: int = option(2, "newest checkpoints kept", kind="free", ge=1)
 
 

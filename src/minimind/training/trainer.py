@@ -45,6 +45,7 @@ class Update:
     num_tokens:    positions of the step that were not padding
     skipped:       how many updates in a row, up to this one, were left out because something was not finite
     stop:          does any rank want to stop?
+    save:          does any rank find a checkpoint due?
     """
 
     figures: Mapping[str, float]
@@ -53,6 +54,7 @@ class Update:
     num_tokens: int
     skipped: int
     stop: bool
+    save: bool = False
 
     @property
     def loss(self) -> float:
@@ -81,10 +83,11 @@ class Trainer:
     skipped: int = 0
     last_batches: list[Batch] = field(default_factory=list)
 
-    def update(self, stop: bool = False) -> Update:
+    def update(self, stop: bool = False, save: bool = False) -> Update:
         """Make one step.
 
         stop:   this rank wants to stop; `Update.stop` tells whether any does, so that all stop at the same step
+        save:   likewise, that a checkpoint is due by this rank's clock
         Errors: TrainingError when no token of the step has weight
         """
         # Dropout draws from torch's own generator: what it draws depends on the step, not on what ran before.
@@ -100,7 +103,7 @@ class Trainer:
 
         self.world.sum_gradients(parameters)
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        counts = {"tokens": sum(batch.num_tokens for batch in self.last_batches), "stop": stop}
+        counts = {"tokens": sum(batch.num_tokens for batch in self.last_batches), "stop": stop, "save": save}
         figures, found = sums.read(counts, {"norm": gradient_norm(gradients)})
         weight, num_tokens = found["weight"], int(found["tokens"])
         if weight == 0:
@@ -123,6 +126,7 @@ class Trainer:
             num_tokens=num_tokens,
             skipped=self.skipped,
             stop=bool(found["stop"]),
+            save=bool(found["save"]),
         )
 
     def rehearse(self) -> None:

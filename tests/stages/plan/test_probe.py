@@ -4,9 +4,10 @@ import torch
 
 from minimind.model import ModelConfig, Transformer
 from minimind.stages.plan.planned import RandomDocuments
-from minimind.stages.plan.probe import probe, state_sizes
+from minimind.stages.plan.probe import probe
 from minimind.stages.shared.rows import packed_source
 from minimind.training.optimizer import make_optimizers
+from minimind.training.room import state_sizes
 from minimind.training.settings import TrainConfig
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8}

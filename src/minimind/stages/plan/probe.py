@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from minimind.data.loader import PackedRows
 from minimind.model import Transformer
@@ -22,11 +22,12 @@ from minimind.training.compilation import compile_as_chosen
 from minimind.training.device import fastest_dtype, reuse_freed_memory
 from minimind.training.distributed import join
 from minimind.training.job import Placement, Validation
-from minimind.training.optimizer import Muon, Optimizers, optimizers_for
+from minimind.training.optimizer import optimizers_for
+from minimind.training.room import state_sizes
 from minimind.training.settings import TrainConfig
 from minimind.training.trainer import Trainer
 
-__all__ = ["Measures", "probe", "state_sizes"]
+__all__ = ["Measures", "probe"]
 
 DISK_BYTES = 64 * 2**20
 LEAST_STEPS = 3
@@ -100,19 +101,6 @@ def probe(
         state=state,
         largest_group=largest,
     )
-
-
-def state_sizes(model: nn.Module, optimizers: Optimizers) -> tuple[int, int, int]:
-    """How many numbers have gradients, how many the optimisers keep, and how many Muon updates at once."""
-    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    state, groups = 0, {torch.Size(): 0}
-    for part in optimizers.parts.values():
-        for parameter in (parameter for group in part.param_groups for parameter in group["params"]):
-            # Muon keeps a momentum, AdamW the mean of the gradient and of its square.
-            state += parameter.numel() * (1 if isinstance(part, Muon) else 2)
-            if isinstance(part, Muon):
-                groups[parameter.shape] = groups.get(parameter.shape, 0) + parameter.numel()
-    return trained, state, max(groups.values())
 
 
 def _activation_bytes(trainer: Trainer) -> float:
