@@ -366,13 +366,13 @@ class WithinDocuments:
     def __init__(self, lengths: tuple[int, ...]) -> None:
         self.lengths = lengths
 
+    # Compiled code would look at the lengths, which differ from batch to batch, and be made anew for each.
+    @torch.compiler.disable
     def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         flat = [x.flatten(0, 1) for x in (q, k, v)]  # [B*T, heads, K]
         return _attend_apart(*flat, self.lengths).view(q.shape)  # pyright: ignore[reportCallIssue]
 
 
-# The lengths differ from batch to batch, and compiled code would be made anew for each.
-@torch.compiler.disable
 def _attend_apart(q: Tensor, k: Tensor, v: Tensor, lengths: tuple[int, ...]) -> Tensor:
     """q [N, H, K], k and v [N, G, K] of documents one after the other -> [N, H, K]."""
     if q.is_cuda and q.dtype in (torch.bfloat16, torch.float16):

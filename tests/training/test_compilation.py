@@ -1,11 +1,14 @@
 """Compiling is weighed against what it costs, can be taken back, and changes neither names nor results."""
 
+import random
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import pytest
 import torch
 from tests.tiny import fresh_model
 from torch._dynamo.exc import TorchDynamoException
+from torch._dynamo.utils import counters
 
 from minimind.errors import ConfigError
 from minimind.model import Transformer
@@ -118,3 +121,18 @@ def test_a_compiled_model_computes_the_same(model: Transformer, lengths: tuple[i
     compile_blocks(model)
     for ours, theirs in zip(loss_and_gradients(), expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5 * float(theirs.abs().max()))
+
+
+def test_graphs_do_not_grow_with_the_documents_of_a_batch() -> None:
+    torch._dynamo.reset()
+    model = fresh_model()
+    for block in model.layers:
+        block.compile(backend="eager")
+    counted = []
+    for size, cuts in [(64, number % 7 + 1) for number in range(20)] + [(24, 3)]:
+        ends = sorted(random.Random(cuts + size).sample(range(1, size), cuts))
+        lengths = tuple(end - start for start, end in pairwise([0, *ends, size]))
+        model.hidden_states(torch.zeros(1, size, dtype=torch.int64), lengths).states.sum().backward()
+        counted.append(counters["stats"]["unique_graphs"])
+    # The last, short step is compiled once more, for any length.
+    assert len(set(counted[:-1])) == 1 and counted[-1] <= 2 * counted[0]
