@@ -10,6 +10,7 @@ from minimind.generation.sampling import Sampling
 from minimind.serve.ask import chat_requests, completion_requests
 from minimind.serve.problems import Problem
 from minimind.serve.schema import ChatBody, CompletionBody
+from minimind.text.answers import AnswerReader
 from minimind.text.conversation import Conversation, Message, render_prompt
 from minimind.text.tokenizer import Tokenizer
 
@@ -48,7 +49,7 @@ def test_an_answer_that_mentions_a_tag_stays_whole(
 ) -> None:
     content = [{"type": "text", "text": said}] if as_parts else said
     messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": content}]
-    body = ChatBody.model_validate({"model": "m", "messages": messages})
+    body = ChatBody.model_validate({"model": "m", "messages": messages, "continue_final_message": False})
     [request] = chat_requests(body, tokenizer, DEFAULTS, 10_000)
     answer = Message("assistant", "b </think>" if reasoning else said, reasoning)
     assert request.prompt == render_prompt([Message("user", "a"), answer], (), tokenizer)
@@ -97,6 +98,41 @@ def test_an_effort_of_reasoning_is_the_switch_of_thinking(tokenizer: Tokenizer, 
         ChatBody.model_validate({"model": "m", "messages": [HELLO], **off}), tokenizer, DEFAULTS, 99
     )
     assert request.answer is not None and request.answer.part == "content"
+
+
+BEGUN = {"role": "assistant", "content": "I am Mini"}
+THOUGHT = {"role": "assistant", "content": "", "reasoning_content": "let me"}
+
+
+def test_an_answer_that_stands_last_goes_on_to_the_ids_of_the_whole(tokenizer: Tokenizer) -> None:
+    going_on = asked(tokenizer, [HELLO, BEGUN])
+    whole = asked(tokenizer, [HELLO, BEGUN], continue_final_message=False)
+    assert going_on.endswith("I am Mini") and whole.startswith(f"{going_on}<|im_end|>")
+    assert asked(tokenizer, [HELLO, BEGUN], continue_final_message=True, add_generation_prompt=False) == going_on
+    assert asked(tokenizer, [HELLO, BEGUN], add_generation_prompt=True) == whole
+
+
+def test_reasoning_that_stands_last_goes_on_as_reasoning(tokenizer: Tokenizer) -> None:
+    assert asked(tokenizer, [HELLO, THOUGHT]).endswith("<think>\nlet me")
+    both = {**BEGUN, "reasoning_content": "let me"}
+    assert asked(tokenizer, [HELLO, both]).endswith("<think>\nlet me\n</think>\n\nI am Mini")
+
+
+def test_newlines_that_go_on_are_the_models_own(tokenizer: Tokenizer) -> None:
+    [request] = chat_requests(
+        ChatBody.model_validate({"model": "m", "messages": [HELLO, BEGUN]}), tokenizer, DEFAULTS, 999
+    )
+    assert request.answer is not None and request.answer.is_begun
+    assert [delta.text for delta in AnswerReader(request.answer).push("\n\nMind")] == ["\n\nMind"]
+
+
+@pytest.mark.parametrize(
+    ("messages", "fields"),
+    [([HELLO], {}), ([HELLO, BEGUN], {"add_generation_prompt": True})],
+)
+def test_what_cannot_go_on_is_refused(tokenizer: Tokenizer, messages: Any, fields: dict[str, Any]) -> None:
+    with pytest.raises(Problem, match="continue_final_message"):
+        asked(tokenizer, messages, continue_final_message=True, **fields)
 
 
 def guided(tokenizer: Tokenizer, **given: Any) -> Guided:

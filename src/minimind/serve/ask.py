@@ -13,7 +13,7 @@ from minimind.serve.problems import Problem
 from minimind.serve.schema import ChatBody, ChatMessage, CompletionBody, GenerationBody, NamedChoice
 from minimind.text.answers import HERMES, AnswerStart
 from minimind.text.chat_template import CALL_MARKS, THINK_MARKS
-from minimind.text.conversation import Conversation, render_prompt
+from minimind.text.conversation import Conversation, Message, render_prompt
 from minimind.text.template_ids import is_thinking_open
 from minimind.text.tokenizer import Tokenizer
 
@@ -42,7 +42,11 @@ def chat_requests(
     tools = [tool.model_dump(exclude_unset=True) for tool in body.tools or ()] if choice != "none" else []
     try:
         conversation = Conversation.parse({"messages": [_message(m) for m in body.messages]}, "messages", is_past=True)
-        prompt = render_prompt(conversation.messages, tools, tokenizer, wanted)
+        begun = conversation.messages[-1] if _goes_on(body) and not forced else None
+        messages = conversation.messages[: None if begun is None else -1]
+        prompt = render_prompt(messages, tools, tokenizer, bool(begun.reasoning_content) if begun else wanted)
+        if begun is not None:
+            prompt += _written(begun, tokenizer)
         thinking = is_thinking_open(prompt, tokenizer) and not forced
         if forced:
             prompt += [tokenizer.control(CALL_MARKS[0]), *tokenizer.encode(forced)]
@@ -58,11 +62,34 @@ def chat_requests(
         defaults,
         room,
         limit=limit,
-        answer=AnswerStart.of(tokenizer, thinking=thinking, opened=forced),
+        answer=replace(AnswerStart.of(tokenizer, thinking=thinking, opened=forced), is_begun=begun is not None),
         barred=frozenset() if tools else HERMES.call_ids(tokenizer),
         num_top=num_top,
         guide=guide,
     )
+
+
+def _goes_on(body: ChatBody) -> bool:
+    """Is the last message the beginning of the answer? Errors: Problem"""
+    last = body.messages[-1]
+    is_open = last.role == "assistant" and not last.tool_calls and not last.function_call
+    if body.continue_final_message and not is_open:
+        message = "continue_final_message needs an assistant's message without calls as the last"
+        raise Problem(400, message, param="continue_final_message", code="invalid_value")
+    if body.continue_final_message and body.add_generation_prompt:
+        message = "continue_final_message goes on with a message, add_generation_prompt begins one; give one of them"
+        raise Problem(400, message, param="continue_final_message", code="invalid_value")
+    return is_open and body.continue_final_message is not False and not body.add_generation_prompt
+
+
+def _written(begun: Message, tokenizer: Tokenizer) -> list[int]:
+    """What an answer has already, behind its opening."""
+    if not begun.reasoning_content:
+        return tokenizer.encode(begun.content)
+    if not begun.content:
+        return tokenizer.encode(begun.reasoning_content)
+    reasoning = tokenizer.encode(f"{begun.reasoning_content}\n")
+    return [*reasoning, tokenizer.control(THINK_MARKS[1]), *tokenizer.encode(f"\n\n{begun.content}")]
 
 
 def _wants_thinking(body: ChatBody, tokenizer: Tokenizer) -> bool | None:

@@ -238,6 +238,9 @@ class ChatBody(GenerationBody):
     top_logprobs: int | None = Field(None, ge=0, le=MAX_TOP)
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
     chat_template_kwargs: _TemplateOptions | None = None
+    # Go on with the assistant's message that stands last; done unless one of the two says otherwise.
+    continue_final_message: bool | None = None
+    add_generation_prompt: bool | None = None
 
 
 class CompletionBody(GenerationBody):

@@ -81,14 +81,16 @@ HERMES = AnswerFormat(THINK_MARKS, CALL_MARKS, _read_hermes_calls, _cut_hermes_c
 class AnswerStart:
     """Where a prompt leaves an answer: in its content, in an open think block, or in a call.
 
-    marks:   the ids that structure it, by their names
-    opened:  what the prompt wrote of the call
+    marks:    the ids that structure it, by their names
+    opened:   what the prompt wrote of the call
+    is_begun: the prompt wrote some of the part, so that newlines are the model's own
     """
 
     marks: Mapping[int, str]
     part: AnswerPart = "content"
     opened: str = ""
     format: AnswerFormat = HERMES
+    is_begun: bool = False
 
     @classmethod
     def of(cls, tokenizer: Tokenizer, *, thinking: bool = False, opened: str = "") -> "AnswerStart":
@@ -132,9 +134,9 @@ class AnswerReader:
     def __init__(self, start: AnswerStart) -> None:
         self._format = start.format
         self.part: AnswerPart = start.part
-        self._is_start = True
+        self._is_start = not start.is_begun
         self._is_opened = start.part == "reasoning"
-        self._has_content = False
+        self._has_content = start.is_begun and start.part == "content"
         self._newlines = 0
         # Of a call: the newline that would be the content's if it is none, and what was written since the mark.
         self._before = ""
