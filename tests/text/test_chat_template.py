@@ -11,7 +11,7 @@ from jinja2 import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from minimind.errors import TokenizerError
-from minimind.text.chat_template import THINK_MARKS, TOOL_MARKS, chat_template
+from minimind.text.chat_template import THINK_MARKS, TOOL_MARKS, chat_template, is_ours, marked_template
 from minimind.text.conversation import Conversation, Message, ToolCall, render, render_prompt, render_text
 from minimind.text.tokenizer import RESERVED, Tokenizer
 
@@ -114,6 +114,68 @@ def test_template_reads_what_openai_clients_send() -> None:
     assert TEMPLATE.render(**row) == render_text(Conversation.parse(row, "row:1"))
 
 
+ARGUMENTS = [
+    *({}, {"x": 1}, {"s": "你 <b>&'\"\\n", "f": [1.5, None, True, {"a": {}}]}, None),
+    *(
+        "",
+        " \n",
+        "null",
+        "{}",
+        "{ }",
+        '{"x": 1}',
+        '{"x":1}',
+        ' {"x":1}\n',
+        '{\n  "x": [1,2]\n}',
+        '{"s": "\\u4f60", "s":1e5}',
+    ),
+]
+BROKEN = ['{"x": ', "no JSON", "[1,2]", [1, 2], '""', "3", 4, False, "é", ["é"]]
+
+
+def with_call(arguments: Any) -> dict[str, Any]:
+    call = {"type": "function", "function": {"name": "f", "arguments": arguments}}
+    answer = {"role": "assistant", "content": "a", "reasoning_content": "", "tool_calls": [call]}
+    return {"messages": [{"role": "user", "content": "q"}, answer]}
+
+
+@pytest.mark.parametrize("given", [*ARGUMENTS, *BROKEN])
+def test_arguments_are_read_as_we_read_them_however_they_are_spelled(given: Any) -> None:
+    row = with_call(given)
+    chat = Conversation.parse(row, "row:1", is_past=given in BROKEN)
+
+    assert TEMPLATE.render(**row) == render_text(chat) == TEMPLATE.render(**chat.to_dict())
+
+
+def test_arguments_given_without_a_key_are_none() -> None:
+    row = with_call(None)
+    del row["messages"][1]["tool_calls"][0]["function"]["arguments"]
+
+    assert TEMPLATE.render(**row) == render_text(Conversation.parse(row, "row:1"))
+
+
+def test_a_tool_result_that_is_an_object_is_json() -> None:
+    for result in ({}, {"温度": 21, "b": [None, "<b>&'"]}, "text", [{"type": "text", "text": "part"}]):
+        row = {"messages": [{"role": "user", "content": "q"}, {"role": "tool", "content": result}]}
+        assert TEMPLATE.render(**row) == render_text(Conversation.parse(row, "row:1"))
+
+
+@pytest.mark.parametrize(
+    ("content", "is_reasoning"),
+    [
+        *(("<think>r</think>a", True), ("r</think>a", True), ("r\n</think>\n\na", True), ("r </think>\na", True)),
+        *((" \n<think>\nr\n</think> a </think>b", True), ("</think>a", True), ("<think>`</think>`", True)),
+        *(("write </think> last", False), ("`</think>` ends it", False), ('say "</think>"', False)),
+        *(("'</think>'", False), ("first <think>, then</think>\n", False), ("it is </think>", False)),
+    ],
+)
+def test_a_closing_tag_that_is_only_mentioned_splits_no_answer(content: str, is_reasoning: bool) -> None:
+    row = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": content}]}
+    chat = Conversation.parse(row, "row:1")
+
+    assert TEMPLATE.render(**row) == render_text(chat)
+    assert (chat.messages[1].content != content) == is_reasoning
+
+
 def test_thinking_has_two_names_and_is_off_by_default() -> None:
     messages = [{"role": "user", "content": "q"}]
     off, on = (
@@ -180,13 +242,52 @@ def test_template_has_no_statement_that_engines_do_not_know() -> None:
     assert "generation %}" not in chat_template()
 
 
-def test_transformers_applies_the_template(tmp_path: Path) -> None:
-    transformers = pytest.importorskip("transformers")
-    tokenizer = Tokenizer.train(["hello world"], 300)
-    tokenizer.save(tmp_path)
-    (tmp_path / "chat_template.jinja").write_text(chat_template(), encoding="utf-8")
-    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+def test_our_templates_are_known_again() -> None:
+    for control in ((), THINK_MARKS, TOOL_MARKS, RESERVED):
+        assert is_ours(chat_template(control)) and is_ours(marked_template(control))
+    assert not is_ours(chat_template() + " ")
 
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tokenizer, Any]:
+    """A vocabulary, and transformers' reading of the folder that a checkpoint has."""
+    transformers = pytest.importorskip("transformers")
+    tokenizer, folder = Tokenizer.train(["hello world"], 300), tmp_path_factory.mktemp("exported")
+    tokenizer.save(folder)
+    (folder / "chat_template.jinja").write_text(marked_template(), encoding="utf-8")
+    return tokenizer, transformers.AutoTokenizer.from_pretrained(folder)
+
+
+def test_transformers_gives_our_ids_for_every_spelling_of_arguments(exported: tuple[Tokenizer, Any]) -> None:
+    tokenizer, theirs = exported
+    for given in ARGUMENTS:
+        row = with_call(given)
+        found = theirs.apply_chat_template(row["messages"], return_dict=True)
+        assert found["input_ids"] == render(Conversation.parse(row, "row:1"), tokenizer).ids
+
+
+def test_transformers_finds_the_tokens_that_weigh(exported: tuple[Tokenizer, Any]) -> None:
+    tokenizer, theirs = exported
+    call = ToolCall("f", {"x": [1, "é"]})
+    answers = [
+        *(Message("assistant", "world"), Message("assistant", "world", "so it is"), Message("assistant", "")),
+        *(Message("assistant", "", "r", (call, call)), Message("assistant", "a", "", (call,))),
+        Message("assistant", "not learnt", "r", weight=0),
+    ]
+    for first in answers:
+        for last in answers:
+            messages = (Message("system", "s"), Message("user", "q"), first, Message("tool", "t"), last)
+            row = Conversation(messages, ({"name": "f"},)).to_dict()
+            rendered = render(Conversation(messages, ({"name": "f"},)), tokenizer)
+            found = theirs.apply_chat_template(
+                row["messages"], tools=row["tools"], return_dict=True, return_assistant_tokens_mask=True
+            )
+            assert found["input_ids"] == rendered.ids
+            assert found["assistant_masks"] == rendered.weights
+
+
+def test_transformers_applies_the_template(exported: tuple[Tokenizer, Any]) -> None:
+    _, theirs = exported
     chat = Conversation((Message("user", "hello"), Message("assistant", "world", "think")), ({"name": "<f> & 'g'"},))
     row = chat.to_dict()
     text = theirs.apply_chat_template(

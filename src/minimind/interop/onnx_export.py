@@ -138,10 +138,12 @@ def _write_small_files(place: Path, model: Transformer, tokenizer: Tokenizer, ca
     write_checkpoint_files(place, model, tokenizer)
     for path in place.glob("model*.safetensors*"):
         path.unlink()
-    # transformers.js does not look for a template in a file of its own.
-    template = (
-        chat_template(tokenizer.control_names) if tokenizer.template is None else tokenizer.template.text_for(None)
-    )
+    # transformers.js does not look for a template in a file of its own, and is not asked to know transformers' tag.
+    if tokenizer.template is None:
+        template = chat_template(tokenizer.control_names)
+        (place / "chat_template.jinja").write_text(template, encoding="utf-8")
+    else:
+        template = tokenizer.template.text_for(None)
     _change(place / "tokenizer_config.json", {"chat_template": template})
     (place / "README.md").write_text(card, encoding="utf-8")
 

@@ -23,7 +23,7 @@ from minimind.storage.config_json import json_from_shape
 from minimind.storage.folder import write_folder
 from minimind.storage.tensor_files import Content, disk_name, write_files, write_json, write_shards, zero_biases
 from minimind.storage.verify import require_finite, require_same_names, verify_model
-from minimind.text.chat_template import chat_template
+from minimind.text.chat_template import marked_template
 from minimind.text.tokenizer import Tokenizer
 
 __all__ = ["find_checkpoint", "load_model", "save_checkpoint"]
@@ -65,7 +65,7 @@ def save_checkpoint(
         write_json(place / "generation_config.json", special_ids | _ends(tokenizer) | SAMPLING)
         tokenizer.save(place)
         if tokenizer.template is None:
-            (place / "chat_template.jinja").write_text(chat_template(tokenizer.control_names), encoding="utf-8")
+            (place / "chat_template.jinja").write_text(marked_template(tokenizer.control_names), encoding="utf-8")
         write_files(place, extra_files)
 
     weight_bytes = 4 * sum(tensor.numel() for tensor in weights.values())

@@ -17,6 +17,7 @@ __all__ = [
     "TOOL_MARKS",
     "chat_template",
     "is_ours",
+    "marked_template",
 ]
 
 # The control tokens that reasoning and tools are written with.
@@ -55,6 +56,29 @@ _TEMPLATE = r"""
     {%- endif -%}
 {%- endmacro -%}
 
+{%- macro answer_of(reasoning, content, tool_calls) -%}
+    REASONING
+    {{- content -}}
+    {%- if tool_calls -%}
+        {%- for tool_call in tool_calls -%}
+            {%- if content or not loop.first -%}
+                {{- '\n' -}}
+            {%- endif -%}
+            {%- set call = tool_call.function if tool_call.function else tool_call -%}
+            {{- '<tool_call>\n{"name": ' + (call.name | tojson) + ', "arguments": ' -}}
+            {%- if call.arguments is string and call.arguments.strip() not in ['', 'null'] -%}
+                {{- call.arguments -}}
+            {%- elif call.arguments is string or call.arguments is none or call.arguments is not defined -%}
+                {{- '{}' -}}
+            {%- else -%}
+                {{- call.arguments | tojson -}}
+            {%- endif -%}
+            {{- '}\n</tool_call>' -}}
+        {%- endfor -%}
+    {%- endif -%}
+    {{- '<|im_end|>' -}}
+{%- endmacro -%}
+
 {%- if tools -%}
     {{- '<|im_start|>system\n' -}}
     {%- if messages and messages[0].role in ['system', 'developer'] -%}
@@ -79,7 +103,13 @@ _TEMPLATE = r"""
         {%- if loop.first or messages[loop.index0 - 1].role != 'tool' -%}
             {{- '<|im_start|>user' -}}
         {%- endif -%}
-        {{- '\n<tool_response>\n' + text_of(message.content) + '\n</tool_response>' -}}
+        {{- '\n<tool_response>\n' -}}
+        {%- if message.content is mapping -%}
+            {{- message.content | tojson -}}
+        {%- else -%}
+            {{- text_of(message.content) -}}
+        {%- endif -%}
+        {{- '\n</tool_response>' -}}
         {%- if loop.last or messages[loop.index0 + 1].role != 'tool' -%}
             {{- '<|im_end|>\n' -}}
         {%- endif -%}
@@ -92,31 +122,22 @@ _TEMPLATE = r"""
             {%- set reasoning = message.reasoning -%}
         {%- elif '</think>' in content -%}
             {%- set halves = content.split('</think>') -%}
-            {%- set reasoning = halves[0] -%}
-            {%- set content = halves[1:] | join('</think>') -%}
-            {%- if reasoning.strip().startswith('<think>') -%}
-                {%- set reasoning = reasoning.split('<think>')[1:] | join('<think>') -%}
+            {%- set before = halves[0] -%}
+            {%- set is_quoted = before.endswith(' ') or before.endswith('`') -%}
+            {%- set is_quoted = is_quoted or before.endswith('"') or before.endswith("'") -%}
+            {%- if before.strip().startswith('<think>') -%}
+                {%- set reasoning = before.split('<think>')[1:] | join('<think>') -%}
+                {%- set content = halves[1:] | join('</think>') -%}
+            {%- elif '<think>' not in before and (not is_quoted or halves[1].startswith('\n')) -%}
+                {%- set reasoning = before -%}
+                {%- set content = halves[1:] | join('</think>') -%}
             {%- endif -%}
         {%- endif -%}
         {%- set reasoning = reasoning.strip('\n') -%}
         {%- set content = content.lstrip('\n') -%}
         ANSWER
-        {%- if message.tool_calls -%}
-            {%- for tool_call in message.tool_calls -%}
-                {%- if content or not loop.first -%}
-                    {{- '\n' -}}
-                {%- endif -%}
-                {%- set call = tool_call.function if tool_call.function else tool_call -%}
-                {{- '<tool_call>\n{"name": ' + (call.name | tojson) + ', "arguments": ' -}}
-                {%- if call.arguments is string -%}
-                    {{- call.arguments -}}
-                {%- else -%}
-                    {{- call.arguments | tojson -}}
-                {%- endif -%}
-                {{- '}\n</tool_call>' -}}
-            {%- endfor -%}
-        {%- endif -%}
-        {{- '<|im_end|>\n' -}}
+        SAID
+        {{- '\n' -}}
     {%- else -%}
         {{- raise_exception('unknown role ' + message.role) -}}
     {%- endif -%}
@@ -127,7 +148,13 @@ _TEMPLATE = r"""
 {%- endif -%}
 """
 
-_ANSWER = r"""{{- '<|im_start|>assistant\n<think>\n' + reasoning + '\n</think>\n\n' + content -}}"""
+_ANSWER = r"""{{- '<|im_start|>assistant\n<think>\n' -}}
+        {%- if not reasoning -%}
+            {{- '\n</think>\n\n' -}}
+        {%- endif -%}"""
+_REASONING = r"""{%- if reasoning -%}
+        {{- reasoning + '\n</think>\n\n' -}}
+    {%- endif -%}"""
 _OPENING = r"""{{- '<|im_start|>assistant\n<think>\n' -}}
     {%- if not thinking -%}
         {{- '\n</think>\n\n' -}}
@@ -137,11 +164,22 @@ _OPENING = r"""{{- '<|im_start|>assistant\n<think>\n' -}}
 _PLAIN_ANSWER = r"""{%- if reasoning -%}
             {{- raise_exception('the vocabulary has no think tokens, leave reasoning out') -}}
         {%- endif -%}
-        {{- '<|im_start|>assistant\n' + content -}}"""
+        {{- '<|im_start|>assistant\n' -}}"""
 _PLAIN_OPENING = r"""{%- if thinking -%}
         {{- raise_exception('the vocabulary has no think tokens, leave reasoning out') -}}
     {%- endif -%}
     {{- '<|im_start|>assistant\n' -}}"""
+
+_SAID = "{{- answer_of(reasoning, content, message.tool_calls) -}}"
+# The tag is transformers' own, and marks what an assistant's tokens are; text-generation-inference takes it out where
+# it has no dashes.
+_MARKED = (
+    "{%- if message.weight == 0 -%}\n            "
+    + _SAID
+    + "\n        {%- else -%}{% generation %}"
+    + _SAID
+    + "{% endgeneration %}{%- endif -%}"
+)
 
 # Goes first in a vocabulary without tokens for tools.
 _NO_TOOLS = r"""
@@ -166,13 +204,26 @@ _EARLIER = frozenset(
 
 
 def chat_template(control: Collection[str] = (*THINK_MARKS, *TOOL_MARKS)) -> str:
-    """The Jinja template to write as `chat_template.jinja`; it takes messages, tools and `enable_thinking`.
+    """The Jinja template for any engine; it takes messages, tools and `enable_thinking`.
 
     control:  the names of the vocabulary's control tokens
     """
+    return _template(control, _SAID)
+
+
+def marked_template(control: Collection[str] = (*THINK_MARKS, *TOOL_MARKS)) -> str:
+    """The same with `{% generation %}` around what weighs, for `chat_template.jinja`, which transformers reads.
+
+    Errors:  Jinja without transformers' extension refuses the tag
+    """
+    return _template(control, _MARKED)
+
+
+def _template(control: Collection[str], said: str) -> str:
     thinks, has_tools = set(THINK_MARKS) <= set(control), set(TOOL_MARKS) <= set(control)
     template = (_TEMPLATE if has_tools else _NO_TOOLS + _TEMPLATE).strip()
-    template = template.replace("ANSWER", _ANSWER if thinks else _PLAIN_ANSWER)
+    template = template.replace("ANSWER", _ANSWER if thinks else _PLAIN_ANSWER).replace("SAID", said)
+    template = template.replace("    REASONING\n", f"    {_REASONING}\n" if thinks else "")
     template = template.replace("OPENING", _OPENING if thinks else _PLAIN_OPENING)
     for name, words in (("TOOLS_OPEN", TOOLS_OPEN), ("TOOLS_CLOSE", TOOLS_CLOSE), ("CALL_EXAMPLE", CALL_EXAMPLE)):
         template = template.replace(name, "'" + words.replace("\n", "\\n") + "'")
@@ -182,4 +233,5 @@ def chat_template(control: Collection[str] = (*THINK_MARKS, *TOOL_MARKS)) -> str
 def is_ours(template: str) -> bool:
     """Did this program write it, for a model of its own format? Then `conversation.py` knows it better."""
     kinds = ((), THINK_MARKS, TOOL_MARKS, (*THINK_MARKS, *TOOL_MARKS))
-    return template in map(chat_template, kinds) or hashlib.sha256(template.encode()).hexdigest() in _EARLIER
+    written = {make(kind) for make in (chat_template, marked_template) for kind in kinds}
+    return template in written or hashlib.sha256(template.encode()).hexdigest() in _EARLIER

@@ -6,7 +6,7 @@ A `Message` is always in one normal form, so that equal conversations compare eq
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 from minimind.errors import DataError
@@ -47,12 +47,14 @@ THOUGHT_PARTS = ("thinking", "reasoning")
 class ToolCall:
     """A function that the assistant asks to be called, with JSON arguments by name.
 
-    written:  arguments that are no JSON object, as they were written; only of calls that are past
+    written:  arguments that came as text, as they were written, since a chat template cannot write them anew; of calls
+              that are past also what is no JSON object. Empty where `arguments` say all.
     """
 
     name: str
     arguments: Mapping[str, Any]
-    written: str = ""
+    # However the arguments are spaced, it is the same call.
+    written: str = field(default="", compare=False)
 
     @classmethod
     def parse(cls, raw: Any, *, is_past: bool = False) -> "ToolCall":
@@ -74,17 +76,24 @@ class ToolCall:
             arguments = given
         arguments = {} if arguments is None else arguments
         if is_past and not isinstance(arguments, Mapping):
-            return cls(raw["name"], {}, given if isinstance(given, str) else json.dumps(given))
+            return cls(raw["name"], {}, given if isinstance(given, str) else json.dumps(given, ensure_ascii=False))
         if not isinstance(arguments, Mapping):
             raise ValueError(f"arguments of {raw['name']!r} are a {type(arguments).__name__}, expected an object")
         call = cls(raw["name"], arguments)
         call.to_json().encode()
-        return call
+        is_said = isinstance(given, str) and given.strip() not in ("", "null")
+        return replace(call, written=given) if is_said and given != call.arguments_text() else call
+
+    @property
+    def is_broken(self) -> bool:
+        """Are the arguments no JSON object, so that only `written` says them?"""
+        return bool(self.written) and not self.arguments and "".join(self.written.split()) != "{}"
+
+    def arguments_text(self) -> str:
+        return self.written or json.dumps(self.arguments, ensure_ascii=False, allow_nan=False)
 
     def to_json(self) -> str:
-        if self.written:
-            return f'{{"name": {json.dumps(self.name, ensure_ascii=False)}, "arguments": {self.written}}}'
-        return json.dumps({"name": self.name, "arguments": self.arguments}, ensure_ascii=False, allow_nan=False)
+        return f'{{"name": {json.dumps(self.name, ensure_ascii=False)}, "arguments": {self.arguments_text()}}}'
 
 
 @dataclass(frozen=True)
@@ -227,11 +236,16 @@ def _spoken(content: Any) -> Any:
 
 
 def _split_reasoning(content: str) -> tuple[str, str]:
-    """Find reasoning written into the answer; its opening tag may be missing, as prompts often provide it."""
+    """Find reasoning written into the answer; its opening tag may be missing, as prompts often provide it.
+
+    A closing tag that the answer only tells of closes nothing: one behind an opening tag that does not begin the
+    answer, or behind a space or a quotation mark in the midst of a line. The exported template has the same rule.
+    """
     before, closed, after = content.partition("</think>")
-    if not closed:
-        return "", content
-    return (before.partition("<think>")[2] if before.lstrip().startswith("<think>") else before), after
+    if closed and before.lstrip().startswith("<think>"):
+        return before.partition("<think>")[2], after
+    is_told_of = "<think>" in before or (before.endswith((" ", "`", '"', "'")) and not after.startswith("\n"))
+    return (before, after) if closed and not is_told_of else ("", content)
 
 
 def _text(content: Any, where: str) -> str:

@@ -8,7 +8,6 @@ conversation. Each answer is then learnt in a row that begins with the prompt th
 which one row serves share it. No answer is learnt twice.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -282,13 +281,11 @@ def told_in(
         row: dict[str, Any] = {"role": message.role, "content": message.content}
         if message.reasoning_content:
             row["reasoning_content"] = message.reasoning_content
-        calls = [*message.to_dict().get("tool_calls", ())]
-        for place, call in enumerate(calls):
-            function = call["function"]
-            arguments = function["arguments"]
-            if as_text and not isinstance(arguments, str):
-                arguments = json.dumps(arguments, ensure_ascii=False)
-            calls[place] = {"id": _call_id(num_calls), **call, "function": function | {"arguments": arguments}}
+        calls = []
+        for call in message.tool_calls:
+            arguments = call.arguments_text() if as_text or call.is_broken else dict(call.arguments)
+            function = {"name": call.name, "arguments": arguments}
+            calls.append({"id": _call_id(num_calls), "type": "function", "function": function})
             num_calls += 1
         if message.role == "tool":
             row["tool_call_id"] = _call_id(num_results)
