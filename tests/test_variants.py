@@ -39,6 +39,8 @@ def test_with_its_defaults_a_variant_is_the_plain_model_to_the_bit() -> None:
         {"attention_multiplier": 0.01},
         {"residual_multiplier": 0.5},
         {"logits_scaling": 2.0},
+        {"norm_after": True},
+        {"qk_norm": True, "qk_norm_across_heads": True},
     ],
 )
 def test_each_switch_changes_what_is_computed(changes: dict[str, Any]) -> None:

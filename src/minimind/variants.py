@@ -2,8 +2,9 @@
 
 `model.py` is Qwen3's shape, with switches for Llama's and Qwen2's. A family that departs further is a `VariantConfig`,
 which puts its own parts in: Mistral looks back no further than a window, SmolLM3 turns the vectors of some layers not
-at all, Granite scales what flows. Fields and parameters have Hugging Face's names here, too. What a config.json says of
-a family is read by `storage/families.py`; what is neither here nor there is refused by name.
+at all, Granite scales what flows, OLMo 2 normalises what a part adds and not what it reads. Fields and parameters have
+Hugging Face's names where they have one. What a config.json says of a family is read by `storage/families.py`; what is
+neither here nor there is refused by name.
 """
 
 from dataclasses import dataclass
@@ -24,7 +25,16 @@ from minimind.model import (
     rotate,
 )
 
-__all__ = ["Near", "ScaledEmbedding", "ScaledNorm", "VariantAttention", "VariantBlock", "VariantConfig", "is_near"]
+__all__ = [
+    "Near",
+    "NormAfterBlock",
+    "ScaledEmbedding",
+    "ScaledNorm",
+    "VariantAttention",
+    "VariantBlock",
+    "VariantConfig",
+    "is_near",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +50,8 @@ class VariantConfig(ModelConfig):
     attention_multiplier: Annotated[float | None, "times q·k, in place of 1 / √K"] = None
     residual_multiplier: Annotated[float, "times what a part adds to the stream"] = 1.0
     logits_scaling: Annotated[float, "what logits are divided by"] = 1.0
+    norm_after: Annotated[bool, "normalise what a part adds to the stream, not what it reads"] = False
+    qk_norm_across_heads: Annotated[bool, "normalise queries and keys over all heads at once"] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -51,7 +63,8 @@ class VariantConfig(ModelConfig):
             raise ValueError(f"no_rope_layers has {len(self.no_rope_layers)} items; expected {self.num_hidden_layers}")
 
     def vary(self, model: Transformer) -> None:
-        model.layers = nn.ModuleList(VariantBlock(self, index) for index in range(self.num_hidden_layers))
+        block = NormAfterBlock if self.norm_after else VariantBlock
+        model.layers = nn.ModuleList(block(self, index) for index in range(self.num_hidden_layers))
         if self.embedding_multiplier != 1:
             model.embed_tokens = ScaledEmbedding(self)
         if self.logits_scaling != 1:
@@ -93,6 +106,20 @@ class VariantBlock(Block):
         return x + self.mlp(self.post_attention_layernorm(x)) * self.residual_multiplier, None
 
 
+class NormAfterBlock(Block):
+    """A block whose parts read the stream as it is; what they add is normalised."""
+
+    def __init__(self, config: VariantConfig, index: int) -> None:
+        super().__init__(config)
+        self.self_attn = VariantAttention(config, index)
+        del self.input_layernorm
+        self.post_feedforward_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+    def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], attend: Attend) -> tuple[Tensor, None]:
+        x = x + self.post_attention_layernorm(self.self_attn(x, rotation, attend))
+        return x + self.post_feedforward_layernorm(self.mlp(x)), None
+
+
 class VariantAttention(Attention):
     """Attention that may look back no further than a window, leave queries and keys unturned, or scale otherwise."""
 
@@ -100,14 +127,22 @@ class VariantAttention(Attention):
         super().__init__(config)
         self.window = config.sliding_window
         self.is_turned = not config.no_rope_layers or bool(config.no_rope_layers[index])
+        self.norms_across_heads = config.qk_norm_across_heads
+        if config.qk_norm_across_heads:
+            self.q_norm = RMSNorm(config.num_attention_heads * config.head_dim, config.rms_norm_eps)
+            self.k_norm = RMSNorm(config.num_key_value_heads * config.head_dim, config.rms_norm_eps)
         # Attention itself divides by √K.
         multiplier = config.attention_multiplier
         self.query_scale = None if multiplier is None else multiplier * config.head_dim**0.5
 
     def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], attend: Attend) -> Tensor:
         heads = (*x.shape[:2], -1, self.head_dim)
-        q = self.q_norm(self.q_proj(x).view(heads))  # [B, T, H, K]
-        k = self.k_norm(self.k_proj(x).view(heads))  # [B, T, G, K]
+        q, k = self.q_proj(x), self.k_proj(x)
+        if self.norms_across_heads:
+            q, k = self.q_norm(q).view(heads), self.k_norm(k).view(heads)
+        else:
+            q, k = self.q_norm(q.view(heads)), self.k_norm(k.view(heads))
+        # q [B, T, H, K], k [B, T, G, K]
         v = self.v_proj(x).view(heads)  # [B, T, G, K]
         if self.is_turned:
             q, k = rotate(q, rotation), rotate(k, rotation)

@@ -55,6 +55,11 @@ GRANITE = {
     **{"attention_multiplier": 0.015625, "embedding_multiplier": 12.0, "logits_scaling": 8.0, **SILU},
     **{"residual_multiplier": 0.22, "rope_scaling": None, "rope_theta": 1e7, "tie_word_embeddings": True},
 }
+OLMO2 = {
+    **{"model_type": "olmo2", "architectures": ["Olmo2ForCausalLM"], "attention_bias": False, **SILU},
+    **{"num_key_value_heads": 4, "pad_token_id": 3, "rms_norm_eps": 1e-6, "rope_scaling": None, "rope_theta": 5e5},
+    **{"tie_word_embeddings": False},
+}
 # The fields of published models' files, with small numbers in them.
 PUBLISHED: dict[str, dict[str, Any]] = {
     "Mistral 0.1": MISTRAL | {"sliding_window": 7, "rope_theta": 1e4},
@@ -62,6 +67,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "SmolLM3": SMOLLM3 | {"num_hidden_layers": 4, "no_rope_layers": [1, 1, 1, 0]},
     "SmolLM3 by interval": SMOLLM3 | {"no_rope_layer_interval": 2},
     "Granite 3": GRANITE,
+    "OLMo 2": OLMO2,
 }
 
 
@@ -198,6 +204,7 @@ def test_a_mistral_without_a_window_or_with_one_as_wide_as_its_context_is_a_llam
         (GRANITE, "residual_multiplier", 0),
         (GRANITE, "attention_multiplier", "1"),
         (GRANITE, "mlp_bias", True),
+        (OLMO2, "clip_qkv", 8.0),
     ],
 )
 def test_a_field_that_is_not_understood_is_refused_by_name(values: dict[str, Any], field: str, value: Any) -> None:

@@ -98,4 +98,12 @@ FAMILIES = {
         _read_multipliers,
         lambda shape: {name: shape[name] for name in MULTIPLIERS},
     ),
+    "olmo2": Family(
+        "Olmo2ForCausalLM",
+        (),
+        1e4,
+        {"rms_norm_eps": 1e-5},
+        lambda read: {"model_type": "olmo2", "norm_after": True, "qk_norm": True, "qk_norm_across_heads": True},
+        lambda shape: {},
+    ),
 }
