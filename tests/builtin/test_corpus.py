@@ -72,7 +72,7 @@ def test_a_missing_package_is_named_with_the_command_that_brings_it(
 ) -> None:
     # The import system takes None for a module that cannot be found.
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(DataError, match=r"pip install 'minimind\[quickstart\]'"):
+    with pytest.raises(DataError, match=r"pip install 'minimind-lm\[quickstart\]'"):
         list(builtin_texts())
 
 

@@ -188,5 +188,5 @@ def test_a_missing_package_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
 
-    with pytest.raises(ConfigError, match=r"pip install 'minimind\[onnx\]'"):
+    with pytest.raises(ConfigError, match=r"pip install 'minimind-lm\[onnx\]'"):
         export_onnx(tmp_path / "out", tiny_model(tokenizer), tokenizer, card="")
