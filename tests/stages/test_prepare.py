@@ -86,3 +86,26 @@ def test_options_come_from_a_recipe_and_sections_switch_on(tmp_path: Path) -> No
     config = parse("prepare", [str(recipe), "--clean.max_broken", "0.2"])
     assert isinstance(config, PrepareConfig) and config.source == ["a", "b"] and config.valid_fraction == 0.02
     assert config.dedup == DedupConfig(near=True) and config.clean is not None and config.clean.max_broken == 0.2
+
+
+def test_other_data_are_replaced_only_when_told(
+    source: Path, tokenizer_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run that was trained from them could not go on."""
+    out = tmp_path / "out"
+    words = ["prepare", "--tokenizer", str(tokenizer_folder), "--out", str(out), "--max_bad_rows", "1"]
+    given = [*words, "--source", str(source)]
+    assert main(given) == 0
+    before = (out / "train" / "index.json").read_bytes()
+    assert main(given) == 0, "the same again loses nothing"
+
+    assert main([*given, "--valid_fraction", "0.5"]) == 2
+    assert "holds data whose part train differs from what these sources and options give" in capsys.readouterr().err
+    other = tmp_path / "other.jsonl"
+    other.write_text('{"text": "the sun"}\n')
+    assert main([*words, "--source", str(other)]) == 2
+    assert f"holds data prepared from {source}; a run that was trained" in capsys.readouterr().err
+    assert (out / "train" / "index.json").read_bytes() == before
+
+    assert main([*words, "--source", str(other), "--valid_fraction", "0", "--replace"]) == 0
+    assert (out / "train" / "index.json").read_bytes() != before

@@ -58,3 +58,14 @@ def test_a_mistake_leaves_no_folder(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(TokenizerError, match="add text or ask for vocab_size"):
         train("--source", "text.txt", "--vocab_size", "6400")
     assert not Path("out").exists()
+
+
+def test_another_vocabulary_is_replaced_only_when_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """Data and models that were made with it would be of no use."""
+    first = train("--source", "text.txt")
+    assert train("--source", "text.txt").fingerprint == first.fingerprint, "the same again loses nothing"
+    for words in (("--source", "chat.jsonl"), ("--source", "text.txt", "--vocab_size", "299")):
+        with pytest.raises(TokenizerError, match=r"out: holds another vocabulary \(300 tokens, .*or give --replace"):
+            train(*words)
+    assert Tokenizer.load("out").fingerprint == first.fingerprint
+    assert train("--source", "chat.jsonl", "--replace").fingerprint != first.fingerprint

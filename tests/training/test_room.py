@@ -34,22 +34,23 @@ def need_of(running: RunningJob, positions: int) -> int:
 
 
 def test_memory_that_is_enough_is_not_refused(opened: RunningJob) -> None:
-    require_memory(opened, need_of(opened, 96))
+    require_memory(opened.job, opened.trainer, opened.source, need_of(opened, 96))
     assert available_bytes(torch.device("cpu")) > 0
 
 
 def test_a_step_that_does_not_fit_is_refused_with_a_cut_that_does(opened: RunningJob) -> None:
     with pytest.raises(TrainingError, match=r"memory and .* are free on cpu; --train.accumulate 2 fits, the same loss"):
-        require_memory(opened, need_of(opened, 64))
+        require_memory(opened.job, opened.trainer, opened.source, need_of(opened, 64))
     with pytest.raises(TrainingError, match=r"no cut of the step fits: take a smaller model, .*--lora.rank 8"):
-        require_memory(opened, need_of(opened, 0) // 2)
+        require_memory(opened.job, opened.trainer, opened.source, need_of(opened, 0) // 2)
 
 
 def test_a_disk_that_will_be_full_is_refused(opened: RunningJob, monkeypatch: pytest.MonkeyPatch) -> None:
-    require_disk(opened)
+    assert opened.run is not None
+    require_disk(opened.job, opened.trainer, opened.run)
     monkeypatch.setattr(room.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 10_000}))
     with pytest.raises(RunError, match=r"3 checkpoints of .* and the disk has 0 MB free; .*keep_checkpoints 1"):
-        require_disk(opened)
+        require_disk(opened.job, opened.trainer, opened.run)
 
 
 @pytest.mark.parametrize("width", [32, 64])

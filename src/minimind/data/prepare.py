@@ -21,7 +21,7 @@ from minimind.data.counts import Counts, PrepareReport, Progress
 from minimind.data.encode import EncodedChunk, EncodedDocument, EncodeSettings
 from minimind.data.files import DataFile, find_files, total_size
 from minimind.data.options import PrepareOptions
-from minimind.data.shard_index import INDEX
+from minimind.data.shard_index import INDEX, Index, read_index
 from minimind.data.shard_writer import ShardWriter
 from minimind.data.split import Sorter
 from minimind.data.workers import encode_chunks
@@ -45,9 +45,12 @@ def prepare(
     out: Path | str,
     options: PrepareOptions | None = None,
     observe: Callable[[Progress], None] = lambda progress: None,
+    *,
+    replace: bool = True,
 ) -> PrepareReport:
     """Write `out`/train and `out`/valid, or nothing at all. There is no `out`/valid when no document falls to it.
 
+    replace:  False refuses to put other data in the place of those that are there
     observe:  told how far it is, after each chunk
     Errors:   DataError for a source that cannot be read, a bad row too many, a disk that is full, or nothing left.
     """
@@ -55,6 +58,8 @@ def prepare(
     unread_files: Counter[str] = Counter()
     train, valid = (find_files(some, unread=unread_files) for some in (sources, options.valid))
     _check_target(out, [*train, *valid])
+    if not replace:
+        _refuse_other_data(out, tokenizer.fingerprint, [file["name"] for file in _describe(train)])
     reports: list[PrepareReport] = []
 
     need = _estimate([*train, *valid])
@@ -64,6 +69,8 @@ def prepare(
             preparation.report.unread_files = dict(unread_files)
             try:
                 reports.append(preparation.run(train, valid))
+                if not replace:
+                    _refuse_other_ids(out, folder)
             except OSError as error:
                 free = shutil.disk_usage(folder).free
                 raise DataError(
@@ -192,3 +199,36 @@ def _check_target(out: Path, files: Iterable[DataFile]) -> None:
     inside = [file.name for file in files if file.path and Path(os.path.abspath(out)) in file.path.resolve().parents]
     if inside:
         raise DataError(f"{out}: would be replaced, but {inside[0]} is read from it; choose another place")
+
+
+def _refuse_other_data(out: Path, tokenizer: str, sources: list[str | int | None]) -> None:
+    """Before the work: a run may have been trained from what lies there. Errors: DataError"""
+    if (index := _index_of(out / "train")) is None:
+        return
+    if index.tokenizer != tokenizer:
+        raise _would_be_lost(out, f"prepared with another tokenizer ({index.tokenizer[:12]})")
+    if (names := [file["name"] for file in index.report["sources"]]) != sources:
+        raise _would_be_lost(out, f"prepared from {', '.join(names[:3])}{', ...' * (len(names) > 3)}")
+
+
+def _refuse_other_ids(out: Path, folder: Path) -> None:
+    """After it, when both are known. Errors: DataError"""
+    for part in ("train", "valid") if _index_of(out / "train") else ():
+        before, now = (_index_of(place / part) for place in (out, folder))
+        if (before and [shard.sha256 for shard in before.shards]) != (now and [shard.sha256 for shard in now.shards]):
+            raise _would_be_lost(out, f"whose part {part} differs from what these sources and options give")
+
+
+def _index_of(folder: Path) -> Index | None:
+    """None where there is none; of damaged data nothing can be lost."""
+    try:
+        return read_index(folder)
+    except DataError:
+        return None
+
+
+def _would_be_lost(out: Path, what: str) -> DataError:
+    return DataError(
+        f"{out}: holds data {what}; a run that was trained from them could not go on: choose another --out, or give "
+        "--replace"
+    )

@@ -33,6 +33,9 @@ class PreparePaths(Config):
     )
     tokenizer: Path = option(REQUIRED, "The folder of the tokenizer.")
     out: Path = option(REQUIRED, "The folder to write; it must be new or hold prepared data.", kind="free")
+    replace: bool = option(
+        False, "Put what is prepared now in the place of other data, which a run may need to go on.", kind="free"
+    )
 
 
 class PrepareConfig(PrepareOptions, PreparePaths):
@@ -48,7 +51,7 @@ def run(config: PrepareConfig) -> None:
     tokenizer = Tokenizer.load(config.tokenizer)
     start = time.monotonic()
     with _progress() as observe:
-        report = prepare(config.source, tokenizer, config.out, config, observe)
+        report = prepare(config.source, tokenizer, config.out, config, observe, replace=config.replace)
     _show(config, report, tokenizer, time.monotonic() - start)
 
 

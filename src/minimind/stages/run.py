@@ -71,11 +71,16 @@ def run(config: RunConfig) -> None:
             if noted is not None:
                 _begin_anew(stage, ledger, before=stages[:index])
                 _write_ledger(ledger_path, ledger)
-            stage.run(stage.config)
+            stage.run(stage.config if noted is None else _replacing(stage.config))
         except UserError as error:
             raise type(error)(f"stage {index + 1} of {len(stages)}, {stage.recipe}: {error}") from error
         ledger[stage.recipe.name] = stage.fingerprint
         _write_ledger(ledger_path, ledger)
+
+
+def _replacing(config: Config) -> Config:
+    """What a stage wrote when it was complete before was this recipe's own, and may be replaced."""
+    return config.model_copy(update={"replace": True}) if "replace" in type(config).model_fields else config
 
 
 def _begin_anew(stage: "_Stage", ledger: dict[str, str], before: Sequence["_Stage"]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from minimind.config import REQUIRED, Config, option, to_toml
-from minimind.errors import DataError
+from minimind.errors import DataError, TokenizerError
 from minimind.terminal.figures import duration
 from minimind.terminal.notes import say
 from minimind.terminal.tables import show_table
@@ -26,6 +26,9 @@ class TokenizerConfig(Config):
         REQUIRED, "Where texts come from: files, folders, globs, hf://owner/name or builtin://texts.", min_length=1
     )
     out: Path = option(REQUIRED, "The folder to write.", kind="free")
+    replace: bool = option(
+        False, "Put it in the place of another vocabulary, which data and models may have been made with.", kind="free"
+    )
     vocab_size: int = option(6400, "Tokens in all.", ge=292)
     pattern: Literal["qwen2", "gpt2"] = option(
         "qwen2", "How texts are cut into words before merging; qwen2 cuts numbers into digits."
@@ -42,6 +45,7 @@ def run(config: TokenizerConfig) -> None:
     from minimind.text.tokenizer import Tokenizer
 
     start = time.monotonic()
+    _refuse_other(config)
     sample = _Sample()
     tokenizer = Tokenizer.train(
         sample.watch(_texts(config)),
@@ -49,6 +53,8 @@ def run(config: TokenizerConfig) -> None:
         pattern=config.pattern,
         add_prefix_space=config.add_prefix_space,
     )
+
+    _refuse_other(config, tokenizer.fingerprint)
 
     def fill(folder: Path) -> None:
         tokenizer.save(folder)
@@ -63,6 +69,27 @@ def run(config: TokenizerConfig) -> None:
         f"{config.out}: {tokenizer.vocab_size:,} tokens from {sample.num_texts:,} texts ({sample.num_bytes:,} bytes) "
         f"in {duration(time.monotonic() - start)}, fingerprint {tokenizer.fingerprint[:16]}"
     )
+
+
+def _refuse_other(config: TokenizerConfig, fingerprint: str | None = None) -> None:
+    """Data, models and runs were made with the vocabulary that is there, and would be of no use.
+
+    fingerprint: of the new one, once it is learnt; before, only its size is known
+    Errors:      TokenizerError
+    """
+    from minimind.storage.folder import has_manifest
+    from minimind.text.tokenizer import Tokenizer
+
+    if config.replace or not has_manifest(config.out):
+        return
+    there = Tokenizer.load(config.out)
+    is_other = there.vocab_size > config.vocab_size if fingerprint is None else there.fingerprint != fingerprint
+    if is_other:
+        raise TokenizerError(
+            f"{config.out}: holds another vocabulary ({there.vocab_size:,} tokens, fingerprint "
+            f"{there.fingerprint[:12]}); data and models that were made with it need it: choose another --out, or give "
+            "--replace"
+        )
 
 
 class _Sample:

@@ -55,7 +55,8 @@ def open_job(job: TrainingJob, world: World, run: Run | None) -> RunningJob:
     )
     if run is not None:
         run.rewind(trainer.step if checkpoint else None)
-    running = RunningJob(
+    require_room(job, trainer, source, run)
+    return RunningJob(
         job=job,
         placement=placement,
         run=run,
@@ -65,8 +66,6 @@ def open_job(job: TrainingJob, world: World, run: Run | None) -> RunningJob:
         validation=job.validation(placement) if job.validation is not None else None,
         began=time.monotonic() - facts.get("seconds", 0.0),
     )
-    require_room(running)
-    return running
 
 
 def _load_weights(job: TrainingJob, world: World) -> Path | None:

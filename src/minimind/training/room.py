@@ -16,8 +16,11 @@ from torch import nn
 
 from minimind.errors import RunError, TrainingError, UserError
 from minimind.model import ModelConfig
+from minimind.storage.run import Run
+from minimind.training.epoch_source import EpochSource
+from minimind.training.job import TrainingJob
 from minimind.training.optimizer import Muon, Optimizers
-from minimind.training.running_job import RunningJob
+from minimind.training.trainer import Trainer
 
 __all__ = ["available_bytes", "position_bytes", "require_disk", "require_memory", "require_room", "state_sizes"]
 
@@ -25,44 +28,43 @@ FLOAT_BYTES = 4
 CGROUP = Path("/sys/fs/cgroup")
 
 
-def require_room(running: RunningJob) -> None:
+def require_room(job: TrainingJob, trainer: Trainer, source: EpochSource, run: Run | None) -> None:
     """Of the disk, on rank 0, which writes; of memory on each. Errors: RunError, TrainingError; all ranks leave"""
-    world, error = running.placement.world, None
+    world, error = trainer.world, None
     try:
-        if running.run is not None:
-            require_disk(running)
-        require_memory(running, available_bytes(world.device))
+        if run is not None:
+            require_disk(job, trainer, run)
+        require_memory(job, trainer, source, available_bytes(world.device))
     except UserError as raised:
         error = raised
     if world.sum([float(error is not None)])[0]:
         raise error or TrainingError("another rank lacks room; its message says what")
 
 
-def require_disk(running: RunningJob) -> None:
+def require_disk(job: TrainingJob, trainer: Trainer, run: Run) -> None:
     """Room for the checkpoints that are kept, and one that is being written. Errors: RunError"""
-    assert running.run is not None, "rank 0 writes"
-    trained, state, _ = state_sizes(running.trainer.model, running.trainer.optimizers)
-    saved = trained if running.job.trained.base else sum(p.numel() for p in running.trainer.model.parameters())
-    each, keep = FLOAT_BYTES * (saved + state), running.job.train.keep_checkpoints
-    missing = max(keep + 1 - len(running.run.checkpoint_folders()), 1)
-    free = shutil.disk_usage(running.run.folder).free
+    trained, state, _ = state_sizes(trainer.model, trainer.optimizers)
+    saved = trained if job.trained.base else sum(p.numel() for p in trainer.model.parameters())
+    each, keep = FLOAT_BYTES * (saved + state), job.train.keep_checkpoints
+    missing = max(keep + 1 - len(run.checkpoint_folders()), 1)
+    free = shutil.disk_usage(run.folder).free
     if free < missing * each:
         raise RunError(
-            f"{running.run.folder}: {missing} checkpoints of {each / 1e6:,.0f} MB each have to fit there, one of them "
+            f"{run.folder}: {missing} checkpoints of {each / 1e6:,.0f} MB each have to fit there, one of them "
             f"while it is written, and the disk has {free / 1e6:,.0f} MB free; make room, choose another --run, or "
             "keep fewer (--train.keep_checkpoints 1)"
         )
 
 
-def require_memory(running: RunningJob, available: int) -> None:
+def require_memory(job: TrainingJob, trainer: Trainer, source: EpochSource, available: int) -> None:
     """Gradients, what the optimisers keep, and a micro-batch; the weights are there already. Errors: TrainingError"""
-    source, train, model = running.source, running.job.train, running.job.trained.model
-    trained, state, _ = state_sizes(running.trainer.model, running.trainer.optimizers)
+    train, config = job.train, job.trained.model.config
+    trained, state, _ = state_sizes(trainer.model, trainer.optimizers)
     rows = math.ceil(source.items_per_step / source.ranks)
 
     def need(accumulate: int, *, recompute: bool) -> float:
         positions = math.ceil(rows / accumulate) * source.item_tokens
-        return FLOAT_BYTES * (trained + state) + positions * position_bytes(model.config, recompute=recompute)
+        return FLOAT_BYTES * (trained + state) + positions * position_bytes(config, recompute=recompute)
 
     if need(train.accumulate, recompute=train.recompute) <= available:
         return
@@ -76,7 +78,7 @@ def require_memory(running: RunningJob, available: int) -> None:
     )
     raise TrainingError(
         f"a step needs about {need(train.accumulate, recompute=train.recompute) / 1e9:.1f} GB more memory and "
-        f"{available / 1e9:.1f} GB are free on {running.placement.world.device}; {mend}"
+        f"{available / 1e9:.1f} GB are free on {trainer.world.device}; {mend}"
     )
 
 
