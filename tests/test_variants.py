@@ -39,7 +39,15 @@ def test_with_its_defaults_a_variant_is_the_plain_model_to_the_bit() -> None:
         {"attention_multiplier": 0.01},
         {"residual_multiplier": 0.5},
         {"logits_scaling": 2.0},
-        {"norm_after": True},
+        {"norms": "after"},
+        {"norms": "around"},
+        {"norm_offset": True},
+        {"hidden_act": "gelu_pytorch_tanh"},
+        {
+            "sliding_window": 5,
+            "layer_types": ("sliding_attention",) + ("full_attention",) * (SHAPE.num_hidden_layers - 1),
+        },
+        {"sliding_window": 20, "rope_local_base_freq": 1e3},
         {"qk_norm": True, "qk_norm_across_heads": True},
     ],
 )

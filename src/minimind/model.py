@@ -132,6 +132,7 @@ class Transformer(nn.Module):
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.frequencies = rotary_frequencies
         config.vary(self)
         self.lm_head = None if config.tie_word_embeddings else nn.Linear(config.hidden_size, config.vocab_size, False)
         # Recompute each block in the backward pass instead of keeping its activations: less memory, a third more time.
@@ -170,7 +171,7 @@ class Transformer(nn.Module):
         cache:   keys and values of earlier tokens; the new ones are stored behind them, at each row's own length.
         """
         positions = _positions(tokens, lengths, cache)
-        frequencies, scale = rotary_frequencies(self.config, tokens.device)
+        frequencies, scale = self.frequencies(self.config, tokens.device)
         angles = positions[..., None] * frequencies
         rotation = (angles.cos() * scale, angles.sin() * scale)
 
@@ -252,8 +253,7 @@ class MixtureOfExperts(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.num_chosen = config.num_experts_per_tok
-        self.norm_topk_prob = config.norm_topk_prob
+        self.num_chosen, self.norm_topk_prob = config.num_experts_per_tok, config.norm_topk_prob
         self.gate = nn.Linear(config.hidden_size, config.num_experts, False)
         inner = config.moe_intermediate_size
         self.experts = nn.ModuleList(FeedForward(config.hidden_size, inner) for _ in range(config.num_experts))

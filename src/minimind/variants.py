@@ -2,32 +2,38 @@
 
 `model.py` is Qwen3's shape, with switches for Llama's and Qwen2's. A family that departs further is a `VariantConfig`,
 which puts its own parts in: Mistral looks back no further than a window, SmolLM3 turns the vectors of some layers not
-at all, Granite scales what flows, OLMo 2 normalises what a part adds and not what it reads. Fields and parameters have
-Hugging Face's names where they have one. What a config.json says of a family is read by `storage/families.py`; what is
-neither here nor there is refused by name.
+at all, Granite scales what flows, OLMo 2 normalises what a part adds and not what it reads, Gemma 3 does both and looks
+far in every sixth layer only. Fields and parameters have Hugging Face's names where they have one. What a config.json
+says of a family is read by `storage/families.py`; what is neither here nor there is refused by name.
 """
 
-from dataclasses import dataclass
-from typing import Annotated, Protocol, cast
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal, Protocol, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minimind.model import (
     Attend,
     Attention,
     Block,
+    FeedForward,
     ModelConfig,
     RMSNorm,
     Transformer,
     WithinDocuments,
     attend_to_earlier,
+    rotary_frequencies,
     rotate,
 )
 
 __all__ = [
+    "GatedGelu",
     "Near",
     "NormAfterBlock",
+    "NormAroundBlock",
+    "OffsetNorm",
     "ScaledEmbedding",
     "ScaledNorm",
     "VariantAttention",
@@ -50,7 +56,17 @@ class VariantConfig(ModelConfig):
     attention_multiplier: Annotated[float | None, "times q·k, in place of 1 / √K"] = None
     residual_multiplier: Annotated[float, "times what a part adds to the stream"] = 1.0
     logits_scaling: Annotated[float, "what logits are divided by"] = 1.0
-    norm_after: Annotated[bool, "normalise what a part adds to the stream, not what it reads"] = False
+    norms: Annotated[Literal["before", "after", "around"], "normalise what a part reads, what it adds, or both"] = (
+        "before"
+    )
+    norm_offset: Annotated[bool, "a norm's learnt factor is 1 + its weight"] = False
+    hidden_act: Annotated[Literal["silu", "gelu_pytorch_tanh"], "of the feed-forward part's gate"] = "silu"
+    layer_types: Annotated[
+        tuple[str, ...], "for each layer, which attention; empty is the window, if any, for all"
+    ] = ()
+    rope_local_base_freq: Annotated[
+        float | None, "rope_theta of layers with a window; their positions are not scaled"
+    ] = None
     qk_norm_across_heads: Annotated[bool, "normalise queries and keys over all heads at once"] = False
 
     def __post_init__(self) -> None:
@@ -62,9 +78,25 @@ class VariantConfig(ModelConfig):
         if self.no_rope_layers and len(self.no_rope_layers) < self.num_hidden_layers:
             raise ValueError(f"no_rope_layers has {len(self.no_rope_layers)} items; expected {self.num_hidden_layers}")
 
+    def has_window(self, index: int) -> bool:
+        """Does a layer look back no further than a window?"""
+        return self.sliding_window is not None and (
+            not self.layer_types or self.layer_types[index] == "sliding_attention"
+        )
+
+    def feed_forward(self) -> FeedForward:
+        part = GatedGelu if self.hidden_act == "gelu_pytorch_tanh" else FeedForward
+        return part(self.hidden_size, self.intermediate_size)
+
+    def norm(self, width: int) -> RMSNorm:
+        return (OffsetNorm if self.norm_offset else RMSNorm)(width, self.rms_norm_eps)
+
     def vary(self, model: Transformer) -> None:
-        block = NormAfterBlock if self.norm_after else VariantBlock
+        block = {"before": VariantBlock, "after": NormAfterBlock, "around": NormAroundBlock}[self.norms]
         model.layers = nn.ModuleList(block(self, index) for index in range(self.num_hidden_layers))
+        model.norm = self.norm(self.hidden_size)
+        if self.rope_local_base_freq is not None:
+            model.frequencies = _two_frequencies
         if self.embedding_multiplier != 1:
             model.embed_tokens = ScaledEmbedding(self)
         if self.logits_scaling != 1:
@@ -93,12 +125,34 @@ class ScaledNorm(RMSNorm):
         return super().forward(x) / self.divisor
 
 
+class OffsetNorm(RMSNorm):
+    """A norm that begins with weights of 0: what is learnt is added to a factor of 1."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__(width, eps)
+        nn.init.zeros_(self.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.rms_norm(x.float(), self.weight.shape, 1 + self.weight.float(), self.eps)
+        device = x.device.type
+        return y.to(torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype)
+
+
+class GatedGelu(FeedForward):
+    """The feed-forward part with another gate: GELU by its tanh formula (Hendrycks & Gimpel 2016, arXiv:1606.08415)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down_proj(F.gelu(self.gate_proj(x), approximate="tanh") * self.up_proj(x))
+
+
 class VariantBlock(Block):
     """A block whose parts may add less than they gave."""
 
     def __init__(self, config: VariantConfig, index: int) -> None:
         super().__init__(config)
         self.self_attn = VariantAttention(config, index)
+        self.mlp = config.feed_forward()
+        self.input_layernorm, self.post_attention_layernorm = (config.norm(config.hidden_size) for _ in range(2))
         self.residual_multiplier = config.residual_multiplier
 
     def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], attend: Attend) -> tuple[Tensor, None]:
@@ -106,18 +160,32 @@ class VariantBlock(Block):
         return x + self.mlp(self.post_attention_layernorm(x)) * self.residual_multiplier, None
 
 
-class NormAfterBlock(Block):
+class NormAfterBlock(VariantBlock):
     """A block whose parts read the stream as it is; what they add is normalised."""
 
     def __init__(self, config: VariantConfig, index: int) -> None:
-        super().__init__(config)
-        self.self_attn = VariantAttention(config, index)
+        super().__init__(config, index)
         del self.input_layernorm
-        self.post_feedforward_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.post_feedforward_layernorm = config.norm(config.hidden_size)
 
     def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], attend: Attend) -> tuple[Tensor, None]:
-        x = x + self.post_attention_layernorm(self.self_attn(x, rotation, attend))
-        return x + self.post_feedforward_layernorm(self.mlp(x)), None
+        x = x + self.post_attention_layernorm(self.self_attn(x, rotation, attend)) * self.residual_multiplier
+        return x + self.post_feedforward_layernorm(self.mlp(x)) * self.residual_multiplier, None
+
+
+class NormAroundBlock(VariantBlock):
+    """A block whose parts read a normalised copy of the stream, and what they add is normalised again."""
+
+    def __init__(self, config: VariantConfig, index: int) -> None:
+        super().__init__(config, index)
+        self.pre_feedforward_layernorm = config.norm(config.hidden_size)
+        self.post_feedforward_layernorm = config.norm(config.hidden_size)
+
+    def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], attend: Attend) -> tuple[Tensor, None]:
+        y = self.post_attention_layernorm(self.self_attn(self.input_layernorm(x), rotation, attend))
+        x = x + y * self.residual_multiplier
+        y = self.post_feedforward_layernorm(self.mlp(self.pre_feedforward_layernorm(x)))
+        return x + y * self.residual_multiplier, None
 
 
 class VariantAttention(Attention):
@@ -125,7 +193,10 @@ class VariantAttention(Attention):
 
     def __init__(self, config: VariantConfig, index: int) -> None:
         super().__init__(config)
-        self.window = config.sliding_window
+        self.window = config.sliding_window if config.has_window(index) else None
+        self.has_two_frequencies = config.rope_local_base_freq is not None
+        if config.norm_offset and config.qk_norm:
+            self.q_norm, self.k_norm = config.norm(config.head_dim), config.norm(config.head_dim)
         self.is_turned = not config.no_rope_layers or bool(config.no_rope_layers[index])
         self.norms_across_heads = config.qk_norm_across_heads
         if config.qk_norm_across_heads:
@@ -144,12 +215,29 @@ class VariantAttention(Attention):
             q, k = self.q_norm(q.view(heads)), self.k_norm(k.view(heads))
         # q [B, T, H, K], k [B, T, G, K]
         v = self.v_proj(x).view(heads)  # [B, T, G, K]
+        if self.has_two_frequencies:
+            rotation = _half(rotation, is_local=self.window is not None)
         if self.is_turned:
             q, k = rotate(q, rotation), rotate(k, rotation)
         if self.query_scale is not None:
             q = q * self.query_scale
         y = attend(q, k, v) if self.window is None else _attend_near(attend, q, k, v, self.window)
         return self.o_proj(y.flatten(2))
+
+
+def _two_frequencies(config: ModelConfig, device: torch.device | str = "cpu") -> tuple[Tensor, float]:
+    """Those of layers that see all, then those of layers with a window, [K]."""
+    local = cast(VariantConfig, config).rope_local_base_freq
+    assert local is not None
+    plain = replace(config, rope_theta=local, rope_scaling=None)
+    far, scale = rotary_frequencies(config, device)
+    assert scale == 1, f"positions scaled by {config.rope_scaling}: both halves would be multiplied by {scale}"
+    return torch.cat([far, rotary_frequencies(plain, device)[0]]), 1.0
+
+
+def _half(rotation: tuple[Tensor, Tensor], *, is_local: bool) -> tuple[Tensor, Tensor]:
+    cos, sin = (part.chunk(2, dim=-1)[is_local] for part in rotation)
+    return cos, sin
 
 
 class Near(Protocol):
@@ -163,6 +251,8 @@ def is_near(queries: Tensor, keys: Tensor, window: int) -> Tensor:
     return (keys <= queries) & (keys > queries - window)
 
 
+# As `WithinDocuments`: compiled code would be made anew for each batch's lengths.
+@torch.compiler.disable
 def _attend_near(attend: Attend, q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
     """The same as `attend`, but that what is further away is not seen."""
     if attend is attend_to_earlier:
@@ -170,7 +260,7 @@ def _attend_near(attend: Attend, q: Tensor, k: Tensor, v: Tensor, window: int) -
     if not isinstance(attend, WithinDocuments):
         return cast(Near, attend).near(q, k, v, window)
     if max(attend.lengths) <= window:
-        return attend(q, k, v)
+        return cast(Attend, attend)(q, k, v)
     parts = zip(*(x.flatten(0, 1).unsqueeze(0).split(attend.lengths, dim=1) for x in (q, k, v)), strict=True)
     return torch.cat([_attend_near_in_row(*part, window=window) for part in parts], dim=1).view(q.shape)
 

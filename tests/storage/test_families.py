@@ -60,6 +60,13 @@ OLMO2 = {
     **{"num_key_value_heads": 4, "pad_token_id": 3, "rms_norm_eps": 1e-6, "rope_scaling": None, "rope_theta": 5e5},
     **{"tie_word_embeddings": False},
 }
+GEMMA3 = {
+    **{"model_type": "gemma3_text", "architectures": ["Gemma3ForCausalLM"], "attention_bias": False},
+    **{"attn_logit_softcapping": None, "cache_implementation": "hybrid", "final_logit_softcapping": None},
+    **{"head_dim": 24, "hidden_activation": "gelu_pytorch_tanh", "num_key_value_heads": 1, "pad_token_id": 0},
+    **{"query_pre_attn_scalar": 168, "rms_norm_eps": 1e-6, "rope_local_base_freq": 10000, "rope_scaling": None},
+    **{"rope_theta": 1000000, "sliding_window": 9, "sliding_window_pattern": 2},
+}
 # The fields of published models' files, with small numbers in them.
 PUBLISHED: dict[str, dict[str, Any]] = {
     "Mistral 0.1": MISTRAL | {"sliding_window": 7, "rope_theta": 1e4},
@@ -68,6 +75,17 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "SmolLM3 by interval": SMOLLM3 | {"no_rope_layer_interval": 2},
     "Granite 3": GRANITE,
     "OLMo 2": OLMO2,
+    "Gemma 3 1B": GEMMA3,
+    "Gemma 3 270M": GEMMA3
+    | {"_sliding_window_pattern": 6, "use_bidirectional_attention": False, "sliding_window_pattern": None}
+    | {"layer_types": ["sliding_attention", "full_attention", "sliding_attention"]},
+    "Gemma 3 as version 5 writes it, positions scaled": {k: v for k, v in GEMMA3.items() if "rope" not in k}
+    | {
+        "rope_parameters": {
+            "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+        }
+    },
 }
 
 
@@ -205,6 +223,12 @@ def test_a_mistral_without_a_window_or_with_one_as_wide_as_its_context_is_a_llam
         (GRANITE, "attention_multiplier", "1"),
         (GRANITE, "mlp_bias", True),
         (OLMO2, "clip_qkv", 8.0),
+        (GEMMA3, "final_logit_softcapping", 30.0),
+        (GEMMA3, "use_bidirectional_attention", True),
+        (GEMMA3, "hidden_activation", "gelu"),
+        (GEMMA3, "layer_types", ["sliding_attention"]),
+        (GEMMA3, "rope_scaling", {"rope_type": "yarn", "factor": 2.0}),
+        (GEMMA3, "query_pre_attn_scalar", 0.5),
     ],
 )
 def test_a_field_that_is_not_understood_is_refused_by_name(values: dict[str, Any], field: str, value: Any) -> None:

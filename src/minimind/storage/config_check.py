@@ -86,7 +86,7 @@ def shape_from_json(values: Mapping[str, Any], where: str | Path) -> dict[str, A
     kind = read.choice("model_type", ARCHITECTURES)
     family = FAMILIES.get(kind)
     if family is not None:
-        read = Reader({**family.defaults, **values}, where)
+        read = Reader({**family.defaults, **family.flatten(values)}, where)
     _refuse_other_parts(read, kind)
     heads, width = read.size("num_attention_heads"), read.size("hidden_size")
     has_bias = kind == "qwen2" or read.switch("attention_bias")
@@ -163,7 +163,9 @@ def _refuse_other_parts(read: Reader, kind: str) -> None:
     if read.values.get("architectures") not in (None, [], [ARCHITECTURES[kind]]):
         raise read.error("architectures", f"[{ARCHITECTURES[kind]!r}]")
     layer_types = read.values.get("layer_types") or []
-    if not isinstance(layer_types, list) or any(layer != "full_attention" for layer in layer_types):
+    is_read = kind in FAMILIES and "layer_types" in FAMILIES[kind].fields
+    is_plain = isinstance(layer_types, list) and all(layer == "full_attention" for layer in layer_types)
+    if not is_plain and not is_read:
         raise read.error("layer_types", "'full_attention' for each layer")
     for name, allowed in NEUTRAL.items():
         if read.values.get(name) is not None and read.values[name] not in allowed:
