@@ -3,27 +3,33 @@
 The file has tokens and merges as tokenizer.json has them, a type for each token, and the name under which llama.cpp
 knows the split pattern (`tokenizer.ggml.pre`). It can hold no normalizer, and llama.cpp applies none: Qwen's own
 tokenizer.json first composes characters (NFC), which changes nothing in text that is composed already, as most is.
-Next: `text/vocabulary.py`, which proves that no text gets the id of a control token.
+Next: `gguf_foreign.py`, for vocabularies that others made; `text/vocabulary.py`, which proves that no text gets the id
+of a control token.
 """
 
 from typing import Any
 
 from minimind.errors import TokenizerError
 from minimind.interop.gguf_file import GgufFile
+from minimind.interop.gguf_foreign import BYTE_LEVEL_NAMES, TokenKind, foreign_vocabulary, starts_text
+from minimind.text.foreign import ForeignVocabulary
 from minimind.text.foreign_template import ForeignTemplate, template_from_json
 from minimind.text.tokenizer import Tokenizer, Vocabulary
+from minimind.text.vocabulary import BOS, EOS, PAD
 
 __all__ = ["read_tokenizer"]
 
-# llama.cpp's name of a split pattern -> ours. The others cut differently, and so would give other ids.
+# llama.cpp's name of a split pattern -> ours; `gguf_foreign.py` knows the others.
 PATTERN_OF = {"qwen2": "qwen2", "gpt-2": "gpt2", "smollm": "smollm"}
 
-# Types of tokens. Added ones that are not "special" have a type of their own; unused rows are names without meaning.
-NORMAL, CONTROL, ADDED, UNUSED = 1, 3, 4, 5
+NORMAL, CONTROL, ADDED, UNUSED = TokenKind.NORMAL, TokenKind.CONTROL, TokenKind.ADDED, TokenKind.UNUSED
+USED = {
+    "gpt2": (NORMAL, CONTROL, ADDED),
+    "llama": (NORMAL, CONTROL, ADDED, TokenKind.UNKNOWN, TokenKind.BYTE, UNUSED),
+}
 
-# What would change ids or text, and the only value that is read. Which ids begin, end and pad is not read at all:
-# conversations are written with `<|im_start|>`, `<|im_end|>` and `<|endoftext|>` by name, whoever calls them what.
-PLAIN = ("add_space_prefix", "add_bos_token", "add_eos_token", "add_sep_token", "remove_extra_whitespaces")
+# What would change ids or text, and is read only where it is off.
+PLAIN = ("add_eos_token", "add_sep_token", "remove_extra_whitespaces")
 
 
 def read_tokenizer(file: GgufFile) -> Tokenizer:
@@ -37,9 +43,21 @@ def read_tokenizer(file: GgufFile) -> Tokenizer:
         types.pop()
     tokens = tokens[: len(types)]
     for index, kind in enumerate(types):
-        if kind not in (NORMAL, CONTROL, ADDED):
+        if kind not in USED[file.values["tokenizer.ggml.model"]]:
             raise _error(file, "token_type", f"{index} is {kind} for {tokens[index]!r:.80}; expected a used token")
-    vocabulary = Vocabulary(
+    where = f"{file.path}: tokenizer.ggml"
+    vocabulary = _vocabulary(file, tokens, types, where)
+    return Tokenizer(vocabulary, where, template=_template(file, tokens), more_ends=_ends(file, tokens, vocabulary))
+
+
+def _vocabulary(file: GgufFile, tokens: list[str], types: list[int], where: str) -> Vocabulary | ForeignVocabulary:
+    """One of ours, if it has our control tokens and does nothing else to a text; then they say what begins and ends."""
+    values = _values(file)
+    control = {tokens[index] for index, kind in enumerate(types) if kind != NORMAL}
+    has_ours = control.issuperset((BOS, EOS, PAD)) and values.get("pre") in PATTERN_OF
+    if not has_ours or starts_text(values) or values["model"] != "gpt2":
+        return foreign_vocabulary(values, tokens, types, _merges(file) if values["model"] == "gpt2" else (), where)
+    return Vocabulary(
         tokens=tuple(tokens),
         merges=_merges(file),
         pattern=PATTERN_OF[file.values["tokenizer.ggml.pre"]],
@@ -47,8 +65,6 @@ def read_tokenizer(file: GgufFile) -> Tokenizer:
         control={tokens[index]: index for index, kind in enumerate(types) if kind != NORMAL},
         special=frozenset(tokens[index] for index, kind in enumerate(types) if kind == CONTROL),
     )
-    where = f"{file.path}: tokenizer.ggml"
-    return Tokenizer(vocabulary, where, template=_template(file, tokens), more_ends=_ends(file, tokens, vocabulary))
 
 
 def _template(file: GgufFile, tokens: list[str]) -> ForeignTemplate | None:
@@ -64,7 +80,7 @@ def _template(file: GgufFile, tokens: list[str]) -> ForeignTemplate | None:
     return template_from_json({name: str(text) for name, text in texts.items()}, settings)
 
 
-def _ends(file: GgufFile, tokens: list[str], vocabulary: Vocabulary) -> set[str]:
+def _ends(file: GgufFile, tokens: list[str], vocabulary: Vocabulary | ForeignVocabulary) -> set[str]:
     """What the file says ends a turn or an answer."""
     found = (file.values.get(f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot", "eom"))
     names = {tokens[index] for index in found if isinstance(index, int) and 0 <= index < len(tokens)}
@@ -72,14 +88,24 @@ def _ends(file: GgufFile, tokens: list[str], vocabulary: Vocabulary) -> set[str]
 
 
 def _require_plain(file: GgufFile) -> None:
-    for name, known in (("model", ("gpt2",)), ("pre", PATTERN_OF)):
-        value = file.values.get(f"tokenizer.ggml.{name}")
+    values = _values(file)
+    is_pieces = values.get("model") == "llama"
+    for name, known in (("model", USED), *([] if is_pieces else [("pre", BYTE_LEVEL_NAMES)])):
+        value = values.get(name)
         if not isinstance(value, str) or value not in known:
             hint = "take a file that names it, or the model's Hugging Face folder"
             raise _error(file, name, f"is {value!r:.80}; expected {' or '.join(known)}; {hint}")
-    for name in PLAIN:
-        if file.values.get(f"tokenizer.ggml.{name}"):
+    if is_pieces and len(_list(file, "scores", float)) != len(_list(file, "tokens", str)):
+        raise _error(file, "scores", "has another number of items than tokens; expected a score for each")
+    # llama.cpp puts no space before a text of a byte-level vocabulary, whatever the file says.
+    for name in PLAIN if is_pieces else ("add_space_prefix", *PLAIN):
+        if values.get(name):
             raise _error(file, name, "is on; expected it off, as it would change ids")
+
+
+def _values(file: GgufFile) -> dict[str, Any]:
+    prefix = "tokenizer.ggml."
+    return {name.removeprefix(prefix): value for name, value in file.values.items() if name.startswith(prefix)}
 
 
 def _list(file: GgufFile, name: str, kind: type) -> list[Any]:

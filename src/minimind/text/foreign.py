@@ -35,7 +35,7 @@ from minimind.text.vocabulary import (
     usual_end,
 )
 
-__all__ = ["ForeignVocabulary", "losses", "read_vocabulary"]
+__all__ = ["ForeignVocabulary", "losses", "read_vocabulary", "vocabulary_from_json"]
 
 SETTINGS = ("tokenizer_config.json", "special_tokens_map.json")
 
@@ -177,6 +177,13 @@ def read_vocabulary(path: Path) -> Vocabulary | ForeignVocabulary:
     settings = [read_json(file) for file in files.values()]
     # The older special_tokens_map.json counts where the settings name nothing.
     config = {key: value for known in reversed(settings) for key, value in known.items() if value is not None}
+    return vocabulary_from_json(spec, config, {file.name: file.read_bytes() for file in (path, *files.values())}, where)
+
+
+def vocabulary_from_json(
+    spec: Mapping[str, Any], config: Mapping[str, Any], files: Mapping[str, bytes], where: str
+) -> Vocabulary | ForeignVocabulary:
+    """Of tokenizer.json and its settings, parsed, and both as they are to be written. Errors: TokenizerError"""
     if is_plain(spec):
         try:
             vocabulary = parse_vocabulary(spec, config, where)
@@ -186,7 +193,7 @@ def read_vocabulary(path: Path) -> Vocabulary | ForeignVocabulary:
         else:
             check_agreement(config, vocabulary.control, vocabulary.add_prefix_space, where)
             return vocabulary
-    return _read_foreign(spec, config, {file.name: file.read_bytes() for file in (path, *files.values())}, where)
+    return _read_foreign(spec, config, files, where)
 
 
 def _read_foreign(
