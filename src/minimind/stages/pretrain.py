@@ -8,7 +8,7 @@ from minimind.errors import ConfigError
 from minimind.model import ModelConfig, Transformer
 from minimind.objectives.next_token import NextToken
 from minimind.stages.shared.fresh_model import make_model
-from minimind.stages.shared.rows import DataConfig, open_documents, packed_source, packed_validation
+from minimind.stages.shared.rows import DataConfig, open_documents, packed_source, packed_validation, warn_of_other_kind
 from minimind.stages.shared.samples import continue_samples
 from minimind.stages.shared.settled import settled
 from minimind.stages.shared.training_options import SampledTrainingOptions
@@ -55,6 +55,7 @@ def run(config: PretrainConfig) -> None:
     inputs = {"base": fingerprint(model)} if config.base else {}
     trained = TrainedModel.begin(model, tokenizer, base=config.base, lora=config.lora, seed=config.train.seed)
     prepared, valid = open_documents(config.data, tokenizer, config.run)
+    warn_of_other_kind(prepared, "text")
     documents = fitted(prepared, config.data.context)
     train = settled(config.train, config.run, prepared, documents, config.data.context)
 

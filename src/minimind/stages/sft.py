@@ -10,6 +10,7 @@ from minimind.stages.shared.rows import (
     open_documents,
     packed_source,
     packed_validation,
+    warn_of_other_kind,
 )
 from minimind.stages.shared.samples import answer_samples
 from minimind.stages.shared.settled import settled
@@ -38,6 +39,7 @@ def run(config: SftConfig) -> None:
     began = fingerprint(model)
     trained = TrainedModel.begin(model, tokenizer, base=config.model, lora=config.lora, seed=config.train.seed)
     prepared, valid = open_documents(config.data, tokenizer, config.run)
+    warn_of_other_kind(prepared, "conversation")
     documents = learnt_documents(prepared, config.data)
     train = settled(config.train, config.run, prepared, documents, config.data.context)
 

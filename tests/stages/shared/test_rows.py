@@ -1,5 +1,6 @@
 """Prepared documents as training rows and as a validation that does not move."""
 
+import json
 import math
 import shutil
 from pathlib import Path
@@ -8,12 +9,16 @@ import numpy as np
 import pytest
 import torch
 
+from minimind.data.corpus import RowKind
+from minimind.data.loader import Subset
+from minimind.data.options import PrepareOptions
+from minimind.data.prepare import prepare
 from minimind.data.shards import ShardSet
 from minimind.errors import ConfigError, DataError
 from minimind.interfaces import Batch
 from minimind.model import ModelConfig, Transformer
 from minimind.objectives.next_token import NextToken
-from minimind.stages.shared.rows import DataConfig, open_documents, packed_source, packed_validation
+from minimind.stages.shared.rows import DataConfig, open_documents, packed_source, packed_validation, warn_of_other_kind
 from minimind.text.tokenizer import Tokenizer
 from minimind.training.distributed import World
 from minimind.training.job import Placement
@@ -172,3 +177,33 @@ def test_several_processes_do_not_prepare_the_same_sources(
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ConfigError, match=r"text.txt, which 2 processes would each prepare; prepare it first"):
         open_documents(DataConfig(source=source), TOKENIZER, tmp_path / "run")
+
+
+# ---- what is told of the data
+
+
+@pytest.fixture(scope="module")
+def few_chats(tmp_path_factory: pytest.TempPathFactory) -> ShardSet:
+    folder, tokenizer = tmp_path_factory.mktemp("chats"), Tokenizer.train(["a small text"], 300)
+    row = {"messages": [{"role": "user", "content": "who?"}, {"role": "assistant", "content": "a small text"}]}
+    (folder / "chats.jsonl").write_text((json.dumps(row) + "\n") * 5)
+    prepare([folder / "chats.jsonl"], tokenizer, folder / "out", PrepareOptions(valid_fraction=0, workers=1))
+    return ShardSet.open(folder / "out" / "train", tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("expected", "told"), [("text", "conversations, of which only the answers"), ("conversation", "")]
+)
+def test_data_for_another_stage_are_told(
+    few_chats: ShardSet, capsys: pytest.CaptureFixture[str], expected: RowKind, told: str
+) -> None:
+    warn_of_other_kind(few_chats, expected)
+    said = capsys.readouterr().err
+    assert told in said and bool(told) == bool(said)
+
+
+def test_held_out_documents_that_are_too_few_are_told(few_chats: ShardSet, capsys: pytest.CaptureFixture[str]) -> None:
+    tokenizer = Tokenizer.train(["a small text"], 300)
+    for count, is_told in ((2, True), (3, False)):
+        assert packed_validation(Subset(few_chats, np.arange(count)), 64, tokenizer) is not None
+        assert ("held out: 2 of the documents, too few" in capsys.readouterr().err) == is_told

@@ -13,6 +13,7 @@ import numpy as np
 
 from minimind.config import REQUIRED, Config, option
 from minimind.data.columns import ColumnNames
+from minimind.data.corpus import RowKind
 from minimind.data.counts import in_words, omissions
 from minimind.data.files import find_files
 from minimind.data.fitting import FittedDocuments, Long, fitted
@@ -35,11 +36,22 @@ __all__ = [
     "open_documents",
     "packed_source",
     "packed_validation",
+    "warn_of_other_kind",
 ]
 
 # Enough for a validation loss steady to about 0.01, and a few seconds of work.
 VALID_TOKENS = 65536
 VALID_BATCH_TOKENS = 4096
+
+
+# Of fewer, a figure says more about them than about the model.
+FEW_DOCUMENTS = 3
+_OTHER_KINDS: dict[RowKind, str] = {
+    "text": "plain text and no conversations, so the model learns to continue it and not to answer; "
+    "`minimind pretrain --base MODEL` is for text, and docs/data.md shows rows of conversations",
+    "conversation": "conversations, of which only the answers are learnt; give `minimind pretrain` texts, and the "
+    "conversations to `minimind sft`",
+}
 
 
 class DataConfig(Config):
@@ -122,6 +134,12 @@ def learnt_documents(documents: ShardSet, data: ConversationsConfig) -> ShardSet
     return found
 
 
+def warn_of_other_kind(documents: ShardSet, expected: RowKind) -> None:
+    """Both can be learnt from either way, and it is seldom meant."""
+    if documents.kind != expected and os.environ.get("RANK", "0") == "0":
+        warn(f"data.source holds {_OTHER_KINDS[documents.kind]}")
+
+
 def _require_prepared_so(prepared: ShardSet, options: PrepareOptions) -> None:
     """What weighs is decided when data are prepared."""
     was = prepared.index.report.get("options", {})
@@ -184,6 +202,12 @@ def packed_validation(
     chosen = Subset(documents, order[:enough])
     if not any(chosen[number][1][1:].any() for number in range(len(chosen.lengths))):
         return None
+
+    if len(chosen.lengths) < FEW_DOCUMENTS and os.environ.get("RANK", "0") == "0":
+        warn(
+            f"held out: {len(chosen.lengths)} of the documents, too few to tell learning from memorising; prepare with "
+            "a larger --valid_fraction, or name some with --valid"
+        )
 
     def validation(placement: Placement) -> Validation:
         world = placement.world
