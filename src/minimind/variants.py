@@ -221,7 +221,7 @@ class VariantAttention(Attention):
             q, k = rotate(q, rotation), rotate(k, rotation)
         if self.query_scale is not None:
             q = q * self.query_scale
-        y = attend(q, k, v) if self.window is None else _attend_near(attend, q, k, v, self.window)
+        y = attend(q, k, v) if self.window is None else _attend_near(attend, q, k, v, self.window)  # pyright: ignore[reportCallIssue]
         return self.o_proj(y.flatten(2))
 
 
