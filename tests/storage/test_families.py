@@ -1,5 +1,6 @@
 """Published families have transformers' logits, however the tokens come, and are saved as theirs."""
 
+import contextlib
 import json
 import warnings
 from pathlib import Path
@@ -7,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
 from minimind.errors import CheckpointError
@@ -234,3 +237,18 @@ def test_a_mistral_without_a_window_or_with_one_as_wide_as_its_context_is_a_llam
 def test_a_field_that_is_not_understood_is_refused_by_name(values: dict[str, Any], field: str, value: Any) -> None:
     with pytest.raises(CheckpointError, match=f"^folder/config.json: {field} is .*; expected"):
         shape_from_json(SIZES | values | {field: value}, "folder/config.json")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text() | st.sampled_from(["full_attention", "linear"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["rope_type", "factor", "x"]), inner),
+    max_leaves=5,
+)
+FAMILY_FIELDS_READ = [(name, field) for name, values in PUBLISHED.items() for field in sorted(values)]
+
+
+@given(st.sampled_from(FAMILY_FIELDS_READ), JSON)
+def test_any_value_in_any_field_of_a_family_is_read_or_refused(place: tuple[str, str], value: Any) -> None:
+    name, field = place
+    with contextlib.suppress(CheckpointError, ValueError):
+        assert model_config(shape_from_json(SIZES | PUBLISHED[name] | {field: value}, "x")).hidden_size == 64
