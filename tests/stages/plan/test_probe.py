@@ -48,3 +48,13 @@ def test_muon_keeps_one_number_and_adamw_two() -> None:
     assert state == sum(value.numel() for value in kept if value.ndim)
     # The gates and the up projections of both blocks have one shape, and so are updated together.
     assert largest == 4 * 16 * 24
+
+
+def test_a_step_is_timed_by_a_piece_of_it_and_takes_as_many_as_it_has() -> None:
+    """A step of 32,768 tokens of a real model takes a minute on two cores, and a plan must not."""
+    documents, seen = RandomDocuments(64, 32, 300), []
+    model = Transformer(ModelConfig(vocab_size=300, intermediate_size=24, **SIZES))
+    model.layers[0].register_forward_pre_hook(lambda block, inputs: seen.append(inputs[0].shape[:-1].numel()))
+    settings = SETTINGS.model_copy(update={"batch_tokens": 64 * 32, "accumulate": 1})
+    found = probe(model, packed_source(documents, 32, 64 * 32), None, lambda: None, settings, total_steps=9, seconds=0)
+    assert set(seen) == {1024} and found.num_steps == 3

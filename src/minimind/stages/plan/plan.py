@@ -36,7 +36,7 @@ class PlanConfig(Config):
     recipe: Path = option(REQUIRED, "A recipe for pretrain or sft, such as a run's own recipe.toml.")
     verb: str | None = option(None, "The stage it is for, where its name does not say so.")
     tokens: int | None = option(None, "Tokens of the training data, where they are not prepared yet.", ge=1)
-    probe_seconds: float = option(20.0, "Time steps for about so long; at least 3 are.", ge=0)
+    probe_seconds: float = option(5.0, "Time steps for about so long; at least 3 are.", ge=0)
     memory_gb: float | None = option(None, "Say what to change to fit into so many GB.", gt=0)
     hours: float | None = option(None, "Say what to change to end within so many hours.", gt=0)
     price_per_hour: float | None = option(None, "What an hour of this machine costs.", gt=0)
@@ -52,6 +52,8 @@ def run(config: PlanConfig) -> None:
     recipe = find_recipe(config.recipe)
     planned = read_planned_run(recipe, verb_of(recipe, config.verb), config.overrides, tokens=config.tokens)
     planned.notes.extend(_busy())
+    if planned.config.train.compile == "auto":
+        planned.notes.append("timed without torch.compile; the run tries it, and takes it where it pays for itself")
     note(f"{recipe}: {planned.verb}; probing this machine, which takes a few steps ...")
     found = probe(
         planned.trained.model,

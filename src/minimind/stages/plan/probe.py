@@ -1,14 +1,16 @@
 """A few real steps of a run that has not been started: what they take, and what they keep in memory.
 
-The steps are the trainer's own, on the run's own rows, in the precision that the run would choose and compiled where it
-would be compiled. Nothing is written but a file of some megabytes, for a moment, to see how fast the disk is.
+The steps are the trainer's own, on the run's own rows, in the precision that the run would choose, but on a piece of a
+step: what a step takes is the forward and backward pass of the piece as often as it has such pieces, and one update.
+They are compiled only where that is asked for: to find out whether it pays takes minutes. Nothing is written but a file
+of some megabytes, for a moment, to see how fast the disk is.
 """
 
 import hashlib
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -16,6 +18,7 @@ import torch
 from torch import Tensor
 
 from minimind.data.loader import PackedRows
+from minimind.interfaces import Batch
 from minimind.model import Transformer
 from minimind.objectives.next_token import NextToken
 from minimind.training.compilation import compile_as_chosen
@@ -31,6 +34,8 @@ __all__ = ["Measures", "probe"]
 
 DISK_BYTES = 64 * 2**20
 LEAST_STEPS = 3
+# Enough for products about as fast as those of a whole micro-batch.
+PIECE_TOKENS = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,10 +79,11 @@ def probe(
     choice = {"float32": torch.float32, "bfloat16": torch.bfloat16}
     dtype = choice.get(settings.dtype) or fastest_dtype(world.device)
     placement = Placement(world, dtype, settings)
+    piece = _Piece(source(placement))
     trainer = Trainer(
         model=model,
         objective=NextToken(settings.router_coefficient),
-        source=source(placement),
+        source=piece,
         optimizers=optimizers_for(model, settings, dtype),
         settings=settings,
         total_steps=total_steps,
@@ -85,8 +91,9 @@ def probe(
         precision=placement.precision,
     )
     activations = _activation_bytes(trainer)
-    is_compiled = compile_as_chosen(settings.compile, model, trainer.rehearse, total_steps)
-    steps = _steps(trainer, seconds)
+    choice = "on" if settings.compile == "on" else "off"
+    is_compiled = compile_as_chosen(choice, model, trainer.rehearse, total_steps)
+    steps = _steps(trainer, piece.times, seconds)
     trained, state, largest = state_sizes(model, trainer.optimizers)
     return Measures(
         step_seconds=sum(steps) / len(steps),
@@ -122,12 +129,30 @@ def _activation_bytes(trainer: Trainer) -> float:
     return size / batch.tokens.numel()
 
 
-def _steps(trainer: Trainer, seconds: float) -> list[float]:
-    """The seconds of each step but the first, which still asks for memory and makes the optimisers' state."""
+class _Piece:
+    """The first rows of each step, as many as make one piece. times: pieces of a whole step"""
+
+    def __init__(self, rows: PackedRows) -> None:
+        self._rows = rows
+        self._count = max(1, min(PIECE_TOKENS // rows.context, rows.items_per_step // rows.accumulate))
+        self.times = rows.items_per_step / self._count
+
+    def micro_batches(self, step: int) -> list[Batch]:
+        return [self._rows.batch_of([self._rows.rows[i] for i in self._rows.items_of_step(step)[: self._count]])]
+
+    def accepts(self, figures: Mapping[str, float]) -> bool:
+        return True
+
+
+def _steps(trainer: Trainer, times: float, seconds: float) -> list[float]:
+    """What steps of so many pieces take, but for the first, which asks for memory and makes the optimisers' state."""
     trainer.update()
     found: list[float] = []
-    while len(found) < LEAST_STEPS or sum(found) < seconds:
-        found.append(_seconds(trainer.update))
+    spent = 0.0
+    while len(found) < LEAST_STEPS or spent < seconds:
+        passes, whole = _seconds(trainer.rehearse), _seconds(trainer.update)
+        found.append(passes * times + max(whole - passes, 0.0))
+        spent += passes + whole
     return found
 
 
