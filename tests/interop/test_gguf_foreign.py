@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 import tokenizers
 from tests.interop.hostile_lines import hostile_lines
+from tests.interop.tiny_models import tiny_model
 from tokenizers import Regex, models, pre_tokenizers, trainers
 
-from minimind.errors import TokenizerError
+from minimind.errors import CheckpointError, TokenizerError
 from minimind.interop.gguf_file import GgufFile
 from minimind.interop.gguf_foreign import BYTE_LEVEL_NAMES
 from minimind.interop.gguf_tokenizer import read_tokenizer
+from minimind.interop.gguf_writer import export_gguf
 from minimind.text.tokenizer import Tokenizer
 from minimind.text.vocabulary import BYTE_SYMBOLS
 
@@ -73,7 +75,23 @@ def test_ids_of_a_byte_level_vocabulary_are_those_of_tokenizers(pre: str, write_
     assert found.eos_id == len(tokens) - 1
     assert (found.text_start == [found.control(CONTROL[0])]) or pre != "llama-bpe"
     found.save(tmp_path / "saved")
-    assert Tokenizer.load(tmp_path / "saved").fingerprint == found.fingerprint
+    loaded = Tokenizer.load(tmp_path / "saved")
+    assert loaded.fingerprint == found.fingerprint
+
+    export_gguf(tmp_path / "again", tiny_model(loaded), loaded, kind="F32")
+    file = GgufFile.open(tmp_path / "again" / "again-F32.gguf")
+    assert file.values["tokenizer.ggml.add_bos_token"] is (pre == "llama-bpe")
+    again = read_tokenizer(file)
+    assert again.encode_batch(LINES) == found.encode_batch(LINES)
+    assert (again.fingerprint, again.eos_id, again.bos_id) == (found.fingerprint, found.eos_id, found.bos_id)
+
+
+def test_a_vocabulary_that_does_more_than_a_name_says_is_not_written(write_gguf: Write, tmp_path: Path) -> None:
+    found = read_tokenizer(GgufFile.open(write_gguf(values=pieces())))
+
+    with pytest.raises(CheckpointError, match="does more to a text than"):
+        export_gguf(tmp_path / "again", tiny_model(found), found, kind="F32")
+    assert not (tmp_path / "again").exists()
 
 
 def test_names_of_one_cut_are_read_alike(write_gguf: Write, tokenizer: Tokenizer) -> None:

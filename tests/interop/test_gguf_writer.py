@@ -20,7 +20,7 @@ from minimind.generation.completions import complete
 from minimind.generation.sampling import Sampling
 from minimind.interop.gguf_file import GgufFile
 from minimind.interop.gguf_weights import load_gguf
-from minimind.interop.gguf_writer import export_gguf, gguf_architecture, write_gguf
+from minimind.interop.gguf_writer import NUMBER_BYTES, STEPS, export_gguf, gguf_architecture, write_gguf
 from minimind.text.tokenizer import PATTERNS, Tokenizer
 from minimind.variants import VariantConfig
 
@@ -99,7 +99,7 @@ def test_the_same_model_gives_the_same_bytes_again_and_after_a_round_trip(
 
 
 @pytest.mark.parametrize("architecture", SHAPES)
-@pytest.mark.parametrize(("kind", "bound"), [("F16", 0.002), ("Q8_0", 0.1)])
+@pytest.mark.parametrize(("kind", "bound"), [("F16", 0.002), ("BF16", 0.02), ("Q8_0", 0.1)])
 def test_rounded_weights_think_nearly_the_same(
     architecture: str, kind: Any, bound: float, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
@@ -112,6 +112,32 @@ def test_rounded_weights_think_nearly_the_same(
     assert kinds == {kind, "F32"}
 
 
+@pytest.mark.parametrize(("kind", "bound"), [("Q5_1", 0.3), ("Q5_0", 0.4), ("Q4_1", 0.6), ("Q4_0", 0.8)])
+def test_few_bits_think_nearly_the_same_and_take_less_room(
+    kind: Any, bound: float, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    model = tiny_model(tokenizer, "llama")
+
+    written = export_gguf(tmp_path / "tiny", model, tokenizer, kind=kind)
+
+    assert 0 < written.difference < bound
+    tensors = GgufFile.open(tmp_path / "tiny" / f"tiny-{kind}.gguf").tensors
+    assert {tensor.kind.name for tensor in tensors.values()} == {kind, "F32"}
+    weights = sum(weight.numel() for weight in model.state_dict().values())
+    eight_bits = export_gguf(tmp_path / "eight", model, tokenizer, kind="Q8_0").files[0].num_bytes
+    saved = (NUMBER_BYTES["Q8_0"] - NUMBER_BYTES[kind]) * weights
+    assert abs(eight_bits - written.files[0].num_bytes - saved) < 0.1 * saved
+
+
+def test_a_weight_that_moved_further_than_its_kind_rounds_is_found(
+    tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(STEPS, "Q4_0", STEPS["Q5_1"])
+
+    with pytest.raises(CheckpointError, match=r"\.weight came back"):
+        export_gguf(tmp_path / "tiny", tiny_model(tokenizer), tokenizer, kind="Q4_0")
+
+
 def test_norms_biases_and_routers_are_never_rounded(tokenizer: Tokenizer, tmp_path: Path) -> None:
     for architecture in ("qwen2", "qwen3moe"):
         path = tmp_path / f"{architecture}.gguf"
@@ -121,13 +147,14 @@ def test_norms_biases_and_routers_are_never_rounded(tokenizer: Tokenizer, tmp_pa
             assert tensor.kind.name == ("F32" if is_exact else "Q8_0"), name
 
 
-def test_rows_that_are_no_whole_blocks_are_f16_in_a_q8_0_file(tokenizer: Tokenizer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["Q8_0", "Q4_1"])
+def test_rows_that_are_no_whole_blocks_are_f16(kind: Any, tokenizer: Tokenizer, tmp_path: Path) -> None:
     path = tmp_path / "odd.gguf"
-    write_gguf(path, tiny_model(tokenizer, intermediate_size=88), tokenizer, kind="Q8_0", name="odd")
+    write_gguf(path, tiny_model(tokenizer, intermediate_size=88), tokenizer, kind=kind, name="odd")
 
     tensors = GgufFile.open(path).tensors
     assert tensors["blk.0.ffn_down.weight"].kind.name == "F16"
-    assert tensors["blk.0.ffn_up.weight"].kind.name == "Q8_0"
+    assert tensors["blk.0.ffn_up.weight"].kind.name == kind
 
 
 def test_spare_rows_of_the_embedding_are_kept(tokenizer: Tokenizer, tmp_path: Path) -> None:

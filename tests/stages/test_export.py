@@ -70,7 +70,7 @@ def test_an_adapter_is_merged_or_written_by_itself(
     ("words", "says"),
     [
         (["--dtype", "q8_0"], "--format hf has no --dtype q8_0; expected one of f32, f16, bf16"),
-        (["--format", "gguf", "--dtype", "bf16"], "--format gguf has no --dtype bf16"),
+        (["--format", "minimind", "--dtype", "q4_0"], "--format minimind has no --dtype q4_0"),
         (["--format", "onnx", "--dtype", "f16"], "--format onnx has no --dtype f16; expected one of f32"),
         (["--base", "me/base"], "--base is for --format peft"),
         (["--format", "peft"], "holds a model and no adapter"),

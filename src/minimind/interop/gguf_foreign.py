@@ -14,10 +14,10 @@ from minimind.errors import TokenizerError
 from minimind.text.foreign import ForeignVocabulary, vocabulary_from_json
 from minimind.text.vocabulary import Vocabulary
 
-__all__ = ["BYTE_LEVEL_NAMES", "TokenKind", "foreign_vocabulary", "starts_text"]
+__all__ = ["BYTE_LEVEL_NAMES", "TokenKind", "cut_name", "foreign_vocabulary", "starts_text"]
 
 # llama.cpp's patterns by their names. They differ in how they cut digits and marks.
-_WORDS = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|DIGITS"
+_WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|DIGITS"
 _REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _THREES, _SINGLE = (_WORDS.replace("DIGITS", digits) + _REST for digits in (r"\p{N}{1,3}", r"\p{N}"))
 _WITH_MARKS = _SINGLE.replace(r"?\p{L}+", r"?[\p{L}\p{M}]+").replace(r"[^\s\p{L}\p{N}]", r"[^\s\p{L}\p{M}\p{N}]")
@@ -101,6 +101,24 @@ def starts_text(values: Mapping[str, Any]) -> bool:
     """Does BOS stand before every text?"""
     default = values["model"] == "llama" or values.get("pre") in _STARTING
     return bool(values.get("add_bos_token", default))
+
+
+def cut_name(vocabulary: ForeignVocabulary, kinds: Sequence[int], roles: Mapping[str, int]) -> str | None:
+    """llama.cpp's name of how a byte-level vocabulary cuts a text, if that is all that it does; None otherwise.
+
+    kinds:  the type of each token, as it would be written; roles: such as {"bos_token_id": 1}
+    """
+    for name in _CUTS:
+        values = {"model": "gpt2", "pre": name, **roles}
+        if vocabulary.spec.get("pre_tokenizer") != _bytes(values, {}, ())["pre_tokenizer"]:
+            continue
+        try:
+            again = foreign_vocabulary(values, vocabulary.tokens, kinds, vocabulary.merges, "tokenizer")
+        except TokenizerError:
+            return None
+        if again.facts == vocabulary.facts:
+            return name
+    return None
 
 
 def _roles(values: Mapping[str, Any], num_tokens: int) -> dict[str, int]:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from minimind.errors import CheckpointError, install
 from minimind.interop.exported import Exported, require_plain, require_same_model, write_export
+from minimind.interop.gguf_foreign import cut_name
 from minimind.interop.gguf_tokenizer import ADDED, CONTROL, NORMAL, PATTERN_OF, UNUSED
 from minimind.interop.gguf_weights import (
     BLOCK_NAMES,
@@ -34,14 +35,22 @@ from minimind.text.tokenizer import Tokenizer
 
 __all__ = ["GgufKind", "export_gguf", "gguf_architecture", "write_gguf"]
 
-GgufKind = Literal["F32", "F16", "Q8_0"]
+GgufKind = Literal["F32", "F16", "BF16", "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0"]
 # The number of a kind as `general.file_type` counts them.
-FILE_TYPES = {"F32": 0, "F16": 1, "Q8_0": 7}
-# Bytes of a number; Q8_0 keeps 32 numbers in 34 bytes.
-NUMBER_BYTES = {"F32": 4.0, "F16": 2.0, "Q8_0": 34 / 32}
+FILE_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "Q5_0": 8, "Q5_1": 9, "BF16": 32}
+# Bytes of a number; the kinds in blocks keep 32 numbers with a scale of two bytes, and _1 with their smallest.
+NUMBER_BYTES = {
+    **{"F32": 4.0, "F16": 2.0, "BF16": 2.0},
+    **{"Q8_0": 34 / 32, "Q5_1": 24 / 32, "Q5_0": 22 / 32, "Q4_1": 20 / 32, "Q4_0": 18 / 32},
+}
 QUANTIZATION_VERSION = 2
-# Rounding moves a number by half a step: 2^-11 of it, or 1/254 of a block's largest, whose scale is rounded too.
-STEPS = {"F32": 0.0, "F16": 2**-11, "Q8_0": 1 / 254 + 2**-11}
+# By how much a number moves, as a part of its block's largest: half a step, and what rounds the scale. Q5_0 and Q4_0
+# have no place for the largest of the other sign, and so move that by a whole step.
+_SCALES = 2**-8
+STEPS = {
+    **{"F32": 0.0, "F16": 2**-11, "BF16": 2**-8, "Q8_0": 1 / 254 + 2**-11},
+    **{"Q5_1": 1 / 31 + _SCALES, "Q5_0": 1 / 16 + _SCALES, "Q4_1": 1 / 15 + _SCALES, "Q4_0": 1 / 8 + _SCALES},
+}
 
 
 def export_gguf(out: Path, model: Transformer, tokenizer: Tokenizer, *, kind: GgufKind = "F16") -> Exported:
@@ -114,7 +123,7 @@ def _add_values(writer: Any, config: ModelConfig, kind: GgufKind, name: str) -> 
     writer.add_type("model")
     writer.add_name(name)
     writer.add_file_type(FILE_TYPES[kind])
-    if kind == "Q8_0":
+    if kind.startswith("Q"):
         writer.add_quantization_version(QUANTIZATION_VERSION)
     writer.add_vocab_size(config.vocab_size)
     writer.add_context_length(config.max_position_embeddings)
@@ -166,22 +175,25 @@ def _add_tokenizer(writer: Any, tokenizer: Tokenizer, num_rows: int, where: str)
             f"{where}: add_prefix_space is on, which llama.cpp never applies to a byte-level BPE: it would give other "
             "ids; export with --format hf instead"
         )
-    if tokenizer.is_foreign:
+    kinds = [_token_type(tokenizer, index) for index in range(tokenizer.vocab_size)]
+    name = _cut_name(tokenizer, kinds)
+    if name is None:
         raise CheckpointError(
             f"{where}: the vocabulary does more to a text than llama.cpp's name of a split pattern says; "
             "export with --format hf instead"
         )
-    kinds = [_token_type(tokenizer, index) for index in range(tokenizer.vocab_size)]
     spare = range(tokenizer.vocab_size, num_rows)
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre({ours: theirs for theirs, ours in PATTERN_OF.items()}[tokenizer.pattern])
+    writer.add_tokenizer_pre(name)
     writer.add_token_list([*tokenizer.tokens, *(f"[PAD{index}]" for index in spare)])
     writer.add_token_types([*kinds, *(UNUSED for _ in spare)])
     writer.add_token_merges([" ".join(merge) for merge in tokenizer.merges])
     writer.add_bos_token_id(tokenizer.bos_id)
     writer.add_eos_token_id(tokenizer.eos_id)
     writer.add_pad_token_id(tokenizer.pad_id)
-    writer.add_add_bos_token(False)
+    if len(turn_ends := tokenizer.turn_end_ids - {tokenizer.eos_id}) == 1:
+        writer.add_eot_token_id(*turn_ends)
+    writer.add_add_bos_token(tokenizer.is_foreign and bool(tokenizer.text_start))
     writer.add_add_eos_token(False)
     if tokenizer.template is None:
         writer.add_chat_template(chat_template(tokenizer.control_names))
@@ -189,6 +201,13 @@ def _add_tokenizer(writer: Any, tokenizer: Tokenizer, num_rows: int, where: str)
         for name, text in tokenizer.template.texts.items():
             key = "tokenizer.chat_template" if name == "default" else f"tokenizer.chat_template.{name}"
             writer.add_string(key, text)
+
+
+def _cut_name(tokenizer: Tokenizer, kinds: list[int]) -> str | None:
+    if tokenizer.foreign is None:
+        return {ours: theirs for theirs, ours in PATTERN_OF.items()}[tokenizer.pattern]
+    roles = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id, "padding_token_id": tokenizer.pad_id}
+    return cut_name(tokenizer.foreign, kinds, roles)
 
 
 def _token_type(tokenizer: Tokenizer, index: int) -> int:
@@ -238,11 +257,11 @@ def _encoded(name: str, tensor: Tensor, kind: GgufKind) -> tuple[np.ndarray, Any
     # Norms, biases and routers are small and decide much; llama.cpp keeps them exact too.
     if kind == "F32" or numbers.ndim == 1 or "ffn_gate_inp" in name:
         return numbers, None
-    # A row that is no whole number of blocks cannot be Q8_0.
-    if kind == "F16" or numbers.shape[-1] % 32:
+    # A row that is no whole number of blocks is kept in F16, as llama.cpp does.
+    if kind == "F16" or (kind != "BF16" and numbers.shape[-1] % 32):
         with np.errstate(over="ignore"):
             half = numbers.astype(np.float16)
         if not np.isfinite(half).all():
             raise CheckpointError(f"{name} has weights beyond 65504, which F16 cannot hold; export it as F32")
         return half, None
-    return quantize(numbers, GGMLQuantizationType.Q8_0), GGMLQuantizationType.Q8_0
+    return quantize(numbers, GGMLQuantizationType[kind]), GGMLQuantizationType[kind]

@@ -16,7 +16,7 @@ __all__ = ["ExportConfig", "run"]
 # What each format calls a type; a type that is not there it does not have.
 TYPES: dict[str, dict[str, Any]] = {
     "hf": {"f32": "float32", "f16": "float16", "bf16": "bfloat16"},
-    "gguf": {"f32": "F32", "f16": "F16", "q8_0": "Q8_0"},
+    "gguf": {name: name.upper() for name in ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")},
     "onnx": {"f32": "float32"},
     "minimind": {"f32": "float32", "f16": "float16"},
     "minimind-lora": {"f32": "float32", "f16": "float16"},
@@ -36,8 +36,8 @@ class ExportConfig(Config):
     model: Path = option(REQUIRED, "A model folder, a run (its latest checkpoint), or an adapter.")
     format: Literal["hf", "gguf", "onnx", "minimind", "peft", "minimind-lora"] = option("hf", "For which program.")
     out: Path = option(REQUIRED, "The folder to write; it must not exist yet.")
-    dtype: Literal["f32", "f16", "bf16", "q8_0"] = option(
-        "f32", "What weights are rounded to: bf16 in hf only, q8_0 in gguf only, f32 is exact."
+    dtype: Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"] = option(
+        "f32", "What weights are rounded to: bf16 in hf and gguf, those with a q in gguf only, f32 is exact."
     )
     base: str | None = option(None, "peft: where others find the base model, such as a name on the hub.")
 

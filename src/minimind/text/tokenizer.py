@@ -161,7 +161,12 @@ class Tokenizer:
     @property
     def is_foreign(self) -> bool:
         """Was the vocabulary made elsewhere, with habits of its own? `losses` names them."""
-        return isinstance(self._vocabulary, ForeignVocabulary)
+        return self.foreign is not None
+
+    @property
+    def foreign(self) -> ForeignVocabulary | None:
+        """The vocabulary, where it was made elsewhere and has habits of its own."""
+        return self._vocabulary if isinstance(self._vocabulary, ForeignVocabulary) else None
 
     def losses(self) -> list[str]:
         """What a text loses on its way to ids and back, in words; nothing where the vocabulary was made here."""
