@@ -191,6 +191,14 @@ def few_chats(tmp_path_factory: pytest.TempPathFactory) -> ShardSet:
     return ShardSet.open(folder / "out" / "train", tokenizer)
 
 
+def test_data_that_cannot_be_prepared_leave_no_folder_of_a_run(tmp_path: Path) -> None:
+    (tmp_path / "bad.jsonl").write_text('{"broken')
+    tokenizer = Tokenizer.train(["a small text"], 300)
+    with pytest.raises(DataError, match="not JSON"):
+        open_documents(DataConfig(source=[str(tmp_path / "bad.jsonl")]), tokenizer, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("expected", "told"), [("text", "conversations, of which only the answers"), ("conversation", "")]
 )

@@ -6,6 +6,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +117,13 @@ def _open(data: DataConfig, tokenizer: Tokenizer, folder: Path) -> tuple[ShardSe
             f"data.source is {', '.join(data.source)}, which {num_processes()} processes would each prepare; "
             "prepare it first with `minimind prepare`, and name the folder that it writes"
         )
-    report = prepare(data.source, tokenizer, place, options)
+    try:
+        report = prepare(data.source, tokenizer, place, options)
+    except DataError:
+        # A start that failed leaves no folder of a run, unless something else is in it.
+        with suppress(OSError):
+            folder.rmdir()
+        raise
     for line in report.notes():
         note(line)
     if report.may_matter:
