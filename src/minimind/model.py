@@ -176,7 +176,7 @@ class Transformer(nn.Module):
         rotation = (angles.cos() * scale, angles.sin() * scale)
 
         x, router_logits = self.embed_tokens(tokens), []
-        attend: Attend = attend_to_earlier if lengths is None else WithinDocuments(lengths)
+        attend: Attend = attend_to_earlier if lengths is None else cast(Attend, WithinDocuments(lengths))
         for index, block in enumerate(self.layers):
             if cache is not None:
                 attend = cache.layer(index, positions)
