@@ -4,7 +4,7 @@ AdamW scales each number by its own history. Muon treats a matrix as one object:
 with all singular values pushed to 1, so rare directions are learnt as fast as common ones. Embeddings, the head, norms
 and biases are not such matrices.
 
-Why not `torch.optim.Muon`: docs/decisions/0012-muon-of-our-own.md.
+Why not `torch.optim.Muon`: docs/decisions/0013-muon-of-our-own.md.
 
 Source: Loshchilov & Hutter 2017, arXiv:1711.05101; Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural
 networks"; the scale by the matrix's shape is theirs too.
