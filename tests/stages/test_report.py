@@ -22,8 +22,8 @@ def test_the_page_of_one_run_lies_in_it(tmp_path: Path, capsys: pytest.CaptureFi
     run(ReportConfig(runs=[folder]))
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert capsys.readouterr().out == f"report: {folder}/report.html (one file, open it in any browser)\n"
-    # source, out and vocab_size; pattern, add_prefix_space, text_column and max_bytes are the defaults.
-    assert "differ from the defaults (3)" in page and "All settings (7)" in page
+    # source, out and vocab_size; pattern, add_prefix_space, text_column, max_bytes and replace are the defaults.
+    assert "differ from the defaults (3)" in page and "All settings (8)" in page
 
 
 def test_the_page_of_several_runs_lies_here_unless_it_is_sent_elsewhere(

@@ -45,8 +45,8 @@ def problem_reply(problem: Problem) -> JSONResponse:
         headers["Connection"] = "close"
     if problem.status in (429, 503):
         headers["Retry-After"] = "1"
-    # The first is what Anthropic's clients look for.
-    return JSONResponse({"type": "error", **problem.body()}, problem.status, headers)
+    # The last is what Anthropic's clients look for.
+    return JSONResponse({**problem.body(), "type": "error"}, problem.status, headers)
 
 
 def validation_problem(errors: Sequence[Any]) -> Problem:
