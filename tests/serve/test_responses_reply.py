@@ -5,7 +5,7 @@ from typing import Any
 
 import openai
 import pytest
-from tests.serve.tiny_server import Running, listen, make_service
+from tests.serve.tiny_server import listen, make_service
 
 ADD = {
     "type": "function",
@@ -18,11 +18,9 @@ ASK: dict[str, Any] = {"model": "tiny", "input": "hello", "temperature": 0, "ext
 @pytest.fixture(scope="module")
 def client() -> Iterator[openai.OpenAI]:
     with listen(make_service()) as running:
-        yield client_of(running)
-
-
-def client_of(running: Running) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"http://127.0.0.1:{running.port}/v1", api_key="none", max_retries=0)
+        url = f"http://127.0.0.1:{running.port}/v1"
+        with openai.OpenAI(base_url=url, api_key="none", max_retries=0) as client:
+            yield client
 
 
 @pytest.mark.parametrize("fields", [{}, {"tools": [ADD], "tool_choice": "required"}, {"reasoning": {"effort": "low"}}])
