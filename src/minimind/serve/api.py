@@ -115,6 +115,32 @@ def make_router(service: Service) -> APIRouter:
         reply = OpenAIReply(Envelope("text_completion", body.model), choices, counted, body)
         return await service.answer(body, requests, reply, http)
 
+    _add_translations(router, service)
+
+    @router.get("/v1/models")
+    async def models() -> dict[str, Any]:
+        return {"object": "list", "data": [_model(service, name) for name in service.runner.engines]}
+
+    # A name may be a path.
+    @router.get("/v1/models/{name:path}")
+    async def model(name: str) -> dict[str, Any]:
+        service.engine(name)
+        return _model(service, name)
+
+    @router.get("/health")
+    async def health() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @router.get("/metrics")
+    async def metrics() -> PlainTextResponse:
+        return PlainTextResponse(render_metrics(service.runner.engines), media_type="text/plain; version=0.0.4")
+
+    return router
+
+
+def _add_translations(router: APIRouter, service: Service) -> None:
+    """The routes of APIs that become chats."""
+
     async def chat(body: ChatBody) -> tuple[Request, ChatChoice]:
         """A chat with one answer, for the APIs that are translations."""
         engine, grammars = service.engine(body.model), service.grammars(body.model)
@@ -137,26 +163,6 @@ def make_router(service: Service) -> APIRouter:
     async def count_tokens(body: CountBody) -> dict[str, int]:
         request, _ = await chat(translated(chat_of_anthropic, body))
         return {"input_tokens": len(request.prompt)}
-
-    @router.get("/v1/models")
-    async def models() -> dict[str, Any]:
-        return {"object": "list", "data": [_model(service, name) for name in service.runner.engines]}
-
-    # A name may be a path.
-    @router.get("/v1/models/{name:path}")
-    async def model(name: str) -> dict[str, Any]:
-        service.engine(name)
-        return _model(service, name)
-
-    @router.get("/health")
-    async def health() -> dict[str, str]:
-        return {"status": "ok"}
-
-    @router.get("/metrics")
-    async def metrics() -> PlainTextResponse:
-        return PlainTextResponse(render_metrics(service.runner.engines), media_type="text/plain; version=0.0.4")
-
-    return router
 
 
 def _model(service: Service, name: str) -> dict[str, Any]:
